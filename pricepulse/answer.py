@@ -1,0 +1,53 @@
+"""Litestar's response with our encoder and the short way out."""
+
+from typing import Any
+
+import msgspec
+from litestar.response.base import Response
+from litestar.types import Receive, Scope, Send
+
+# Money is a JSON number, printed exactly as the decimal is.
+ENCODER = msgspec.json.Encoder(decimal_format="number")
+
+
+class Json(Response[Any]):
+    """Structs, builtins, or bytes that are JSON already."""
+
+    def render(self, content: Any, media_type: str, enc_hook: Any = None) -> bytes:
+        if isinstance(content, bytes):
+            return content
+        if media_type == "application/json":
+            return ENCODER.encode(content)
+        return super().render(content, media_type, enc_hook)
+
+    def to_asgi_response(self, app: Any, request: Any, **given: Any) -> Any:
+        """Litestar's own merges headers, cookies and encoders anew for each answer: 9 µs of 52."""
+        unusual = self.cookies or given.get("cookies") or self.background or given.get("background")
+        status = self.status_code or given.get("status_code") or 200
+        if unusual or status in {204, 304}:
+            return super().to_asgi_response(app, request, **given)
+        media_type = str(self.media_type or given.get("media_type") or "application/json")
+        body = self.render(self.content, media_type)
+        charset = "; charset=utf-8" if media_type.startswith("text/") else ""
+        headers = [
+            (name.lower().encode("latin-1"), str(value).encode("latin-1"))
+            for name, value in {**(given.get("headers") or {}), **self.headers}.items()
+        ]
+        headers.append((b"content-type", (media_type + charset).encode("latin-1")))
+        headers.append((b"content-length", b"%d" % len(body)))
+        return Answer(status, headers, body)
+
+
+class Answer:
+    """An ASGI application that says one thing."""
+
+    __slots__ = ("body", "headers", "status")
+
+    def __init__(self, status: int, headers: list[tuple[bytes, bytes]], body: bytes) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": False})

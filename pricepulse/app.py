@@ -1,0 +1,149 @@
+"""create_app(settings): routes, the edge around them, and what lives as long as the server."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager, suppress
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from litestar import Litestar, Router
+from litestar.types import ControllerRouterHandler
+
+from pricepulse import catalog, docs, health, ingest, openapi, prices
+from pricepulse.answer import Json
+from pricepulse.contract import Contracts, checker, read_contracts
+from pricepulse.edge import Edge
+from pricepulse.errors import problem_response
+from pricepulse.settings import Settings
+from warehouse.connection import Reader
+
+BASE = "/api/v1"
+LOOK_SECONDS = 0.1  # how soon a new build is seen: the promise is one second for all workers
+RELEASE = version("pricepulse")
+# The domains' handlers, below /api/v1.
+ROUTES: tuple[ControllerRouterHandler, ...] = (
+    *catalog.ROUTES,
+    prices.get_history,
+    *ingest.ROUTES,
+)
+
+# What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
+# log queries with the tokens in them; the edge does both, with the settings.
+UVICORN: dict[str, Any] = {
+    "loop": "uvloop",
+    "http": "httptools",
+    "lifespan": "on",
+    "proxy_headers": False,
+    "server_header": False,
+    "access_log": False,
+    "log_config": None,
+}
+log = logging.getLogger("pricepulse")
+
+
+class PricePulse(Litestar):
+    """Litestar with the edge outermost: its own middleware never sees a 404 or a 405."""
+
+    edge: Edge
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] == "http":
+            scope["app"] = scope["litestar_app"] = self
+            scope.setdefault("state", {})
+            await self.edge(scope, receive, send)
+        else:
+            await super().__call__(scope, receive, send)
+
+
+def create_app(
+    settings: Settings,
+    *,
+    routes: Sequence[ControllerRouterHandler] = ROUTES,
+    warehouse: Reader | None = None,
+    on_startup: Sequence[Callable[..., Any]] = (),
+    on_shutdown: Sequence[Callable[..., Any]] = (),
+) -> Litestar:
+    """The ASGI application. `warehouse`: a reader to use instead of one on `settings.data`."""
+    contracts: Contracts = {}
+    app = PricePulse(
+        [
+            Router(BASE, route_handlers=list(routes)),
+            openapi.route(RELEASE),
+            docs.root,
+            docs.docs,
+            docs.docs_file,
+            health.live,
+            health.ready,
+            health.problem_type,
+        ],
+        before_request=checker(contracts, RELEASE),
+        exception_handlers={Exception: problem_response},
+        response_class=Json,
+        openapi_config=openapi.config(RELEASE),
+        plugins=[openapi.MoneyIsANumber()],
+        lifespan=[partial(_read_builds, settings=settings, reader=warehouse)],
+        on_startup=list(on_startup),
+        on_shutdown=list(on_shutdown),
+        request_max_body_size=1 << 20,
+        logging_config=None,
+    )
+    app.state["settings"] = settings
+    app.state["warehouse"] = warehouse
+    app.state["intake"] = ingest.Intake(settings)
+    app.state["readiness"] = health.Readiness(settings)
+    read_contracts(app, contracts)
+    app.edge = Edge(app.asgi_handler, settings)
+    return app
+
+
+@asynccontextmanager
+async def _read_builds(
+    app: Litestar, *, settings: Settings, reader: Reader | None
+) -> AsyncIterator[None]:
+    """Keeps `app.state.warehouse` on the newest build while the server runs."""
+    if reader is not None:
+        yield
+        return
+    app.state["warehouse"] = reader = Reader(settings.data)
+    with log_failure():
+        await asyncio.to_thread(reader.refresh)
+    following = asyncio.create_task(_follow(reader, settings.data / "warehouse.duckdb"))
+    try:
+        yield
+    finally:
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await asyncio.to_thread(reader.close)
+
+
+@contextmanager
+def log_failure() -> Iterator[None]:
+    """The build in service stays; the link is looked at again in a moment. Whatever a broken
+    build raises (DuckDB, Arrow, tantivy), the task that would find its heir must not end."""
+    try:
+        yield
+    except Exception:
+        log.exception("the newest build could not be opened")
+
+
+async def _follow(reader: Reader, link: Path) -> None:
+    """Looks where the link points (5 µs) and opens a new build beside the one in service."""
+    seen: Path | None = None
+    while True:
+        target = _target(link)
+        if target != seen:
+            with log_failure():
+                await asyncio.to_thread(reader.refresh)
+                seen = target
+        await asyncio.sleep(LOOK_SECONDS)
+
+
+def _target(link: Path) -> Path | None:
+    try:
+        return link.readlink()
+    except OSError:
+        return None

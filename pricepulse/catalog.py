@@ -1,0 +1,506 @@
+"""Products, search, categories, brands, retailers."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, get
+from litestar.params import FromPath, QueryParameter
+
+from pricepulse.contract import Cursor, Limit, Price, version_of
+from pricepulse.errors import InvalidInputError, NotFoundError
+from pricepulse.paging import Page, cut, offset_of
+from warehouse.connection import Version
+from warehouse.queries import products as product_queries
+from warehouse.queries import taxonomy
+from warehouse.quality import normal_gtin
+from warehouse.search import Filters
+
+Text = Annotated[str | None, QueryParameter(max_length=200)]
+Currency = Annotated[
+    str | None, QueryParameter(pattern="^[A-Za-z]{3}$", description="ISO 4217 code.")
+]
+Availability = Literal[
+    "InStock", "OutOfStock", "PreOrder", "BackOrder", "LimitedAvailability", "Discontinued"
+]
+PER_UNIT = {"g": (1000, "kg"), "kg": (1, "kg"), "ml": (1000, "l"), "l": (1, "l"), "m": (1, "m"),
+            "pcs": (1, "pcs")}  # fmt: skip
+
+
+class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A product in a list; `price` is its best current one."""
+
+    product_id: str
+    title: str | None
+    brand: str | None
+    gtin: str | None
+    category: str | None
+    category_slug: str | None
+    image_url: str | None
+    price: Decimal | None
+    currency: str
+    offers: int
+    retailers: Sequence[str]
+    availability: Sequence[str]
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "ProductSummary":
+        names = ("title", "brand", "gtin", "category", "category_slug", "image_url", "currency",
+                 "offers", "retailers", "availability")  # fmt: skip
+        return cls(
+            product_id=str(row["product_id"]),
+            price=_plain(row["best_price"]),
+            **{name: row[name] for name in names},
+        )
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """`price` since `price_since`, last seen `observed_at`; `fresh` while that observation still
+    vouches for it. `unit_price` is per kg, l, m or piece."""
+
+    offer_id: str
+    retailer: str
+    sku: str
+    url: str | None
+    condition: str
+    price: Decimal
+    list_price: Decimal | None
+    currency: str
+    shipping: Decimal | None
+    promotion: str | None
+    availability: str
+    price_since: datetime
+    observed_at: datetime
+    fresh: bool
+    unit_price: Decimal | None
+    unit_price_unit: str | None
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any], version: Version) -> "Offer":
+        observed_at = row["last_observed_at"].replace(tzinfo=UTC)
+        unit_price, unit = _unit_price(row)
+        names = ("retailer", "sku", "url", "condition", "currency", "promotion", "availability")
+        return cls(
+            offer_id=str(row["offer_id"]),
+            price=plain(row["price"]),
+            list_price=_plain(row["list_price"]),
+            shipping=_plain(row["shipping"]),
+            price_since=row["price_since"].replace(tzinfo=UTC),
+            observed_at=observed_at,
+            fresh=(version.as_of - observed_at).total_seconds() <= version.vouch_seconds
+            if version.as_of
+            else False,
+            unit_price=unit_price,
+            unit_price_unit=unit,
+            **{name: row[name] for name in names},
+        )
+
+
+class Product(msgspec.Struct, frozen=True, kw_only=True):
+    """`best`: the cheapest new offer in stock whose price an observation still vouches for, in the
+    currency of most offers; null where there is none."""
+
+    product_id: str
+    title: str | None
+    brand: str | None
+    gtin: str | None
+    category: str | None
+    category_slug: str | None
+    category_path: list[str]
+    image_url: str | None
+    attributes: dict[str, str | float]
+    currency: str
+    best: Offer | None
+    offers: list[Offer]
+    first_observed_at: datetime
+    last_observed_at: datetime
+    as_of: datetime | None
+    version: int
+
+
+class ProductPage(Page[ProductSummary], frozen=True, kw_only=True):
+    as_of: datetime | None
+    version: int
+
+
+class Facet(msgspec.Struct, frozen=True):
+    value: str
+    count: int
+
+
+class PriceFacet(msgspec.Struct, frozen=True):
+    """Products from `low` up to, without, `high`."""
+
+    currency: str
+    low: Decimal
+    high: Decimal
+    count: int
+
+
+class Facets(msgspec.Struct, frozen=True):
+    """Counts over all hits; the values are what the filters of the same names take."""
+
+    category: list[Facet]
+    brand: list[Facet]
+    retailer: list[Facet]
+    price: list[PriceFacet]
+
+
+class SearchResult(ProductPage, frozen=True, kw_only=True):
+    total: int
+    facets: Facets
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """`id` is the product's id, or the slug of the brand or category."""
+
+    kind: Literal["product", "brand", "category"]
+    text: str
+    id: str
+
+
+class Completions(msgspec.Struct, frozen=True, kw_only=True):
+    items: list[Completion]
+    as_of: datetime | None
+    version: int
+
+
+class Category(msgspec.Struct, frozen=True, kw_only=True):
+    """`products` counts those in it and below."""
+
+    slug: str
+    parent_slug: str | None
+    name: str
+    path: str
+    depth: int
+    products: int
+
+
+class CategoryPage(Page[Category], frozen=True, kw_only=True):
+    as_of: datetime | None
+    version: int
+
+
+class CategoryDetail(Category, frozen=True, kw_only=True):
+    ancestors: list[Category]
+    children: list[Category]
+    as_of: datetime | None
+    version: int
+
+
+class Brand(msgspec.Struct, frozen=True):
+    slug: str
+    name: str
+    products: int
+
+
+class BrandPage(Page[Brand], frozen=True, kw_only=True):
+    as_of: datetime | None
+    version: int
+
+
+class Retailer(msgspec.Struct, frozen=True):
+    retailer: str
+    offers: int
+    products: int
+    first_observed_at: datetime
+    last_observed_at: datetime
+
+
+class RetailerPage(Page[Retailer], frozen=True, kw_only=True):
+    as_of: datetime | None
+    version: int
+
+
+@get("/products", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def list_products(
+    request: Request[Any, Any, Any],
+    category: Text = None,
+    brand: Text = None,
+    retailer: Text = None,
+    availability: Availability | None = None,
+    min_price: Price = None,
+    max_price: Price = None,
+    currency: Currency = None,
+    sort: Literal["title", "price", "-price", "newest"] = "title",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> ProductPage:
+    """Products by filters.
+
+    `category` takes a slug and includes what is below it, `brand` a slug. Prices are compared in one
+    currency: name it if the products have several."""
+    version = version_of(request)
+    filters = _filters(
+        version, category, brand, retailer, availability, min_price, max_price, currency,
+        one_currency=min_price is not None or max_price is not None or "price" in sort,
+    )  # fmt: skip
+    offset = offset_of(request, cursor)
+    rows = product_queries.products_by_filters(version, filters, sort, limit + 1, offset)
+    items, after = cut(request, rows, limit, offset)
+    return ProductPage(
+        items=[ProductSummary.from_row(row) for row in items], next_cursor=after, **stamp(version)
+    )
+
+
+@get("/products/lookup", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def lookup_product(
+    request: Request[Any, Any, Any],
+    gtin: Text = None,
+    retailer: Text = None,
+    sku: Text = None,
+    url: Annotated[str | None, QueryParameter(max_length=2000)] = None,
+    product_key: Text = None,
+) -> Product:
+    """The product of a GTIN, of a retailer and its sku, of an offer's address, or of a product key."""
+    version = version_of(request)
+    given = {
+        name: value
+        for name, value in (
+            ("gtin", gtin), ("retailer", retailer), ("sku", sku), ("url", url),
+            ("product_key", product_key),
+        )
+        if value is not None
+    }  # fmt: skip
+    if set(given) not in ({"gtin"}, {"retailer", "sku"}, {"url"}, {"product_key"}):
+        raise InvalidInputError(
+            "give one of: gtin; retailer and sku; url; product_key", errors=[]
+        )
+    if gtin is not None:
+        given["gtin"] = normal_gtin(gtin) or ""
+        if not given["gtin"]:
+            raise InvalidInputError.at(
+                "/query/gtin", "must have 8, 12, 13 or 14 digits and a right check digit"
+            )
+    if retailer is not None:
+        given["retailer"] = retailer.strip().lower()
+    found = product_queries.product_of(version, **given)
+    if found is None:
+        raise NotFoundError("no offer here has that " + " and ".join(given).replace("_", " "))
+    return _product(version, found)
+
+
+@get("/products/{product_id:str}", tags=["catalog"], opt={"versioned": True})
+async def get_product(request: Request[Any, Any, Any], product_id: FromPath[str]) -> Product:
+    """A product with all its offers and their current prices."""
+    version = version_of(request)
+    return _product(version, known_product(version, product_id))
+
+
+@get("/search", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def search_products(
+    request: Request[Any, Any, Any],
+    q: Annotated[str, QueryParameter(min_length=1, max_length=300, description="Words, a GTIN.")],
+    category: Text = None,
+    brand: Text = None,
+    retailer: Text = None,
+    availability: Availability | None = None,
+    min_price: Price = None,
+    max_price: Price = None,
+    currency: Currency = None,
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> SearchResult:
+    """Ranked, typo-tolerant search with the filters of /products and facets over all hits."""
+    version = version_of(request)
+    filters = _filters(
+        version, category, brand, retailer, availability, min_price, max_price, currency,
+        one_currency=min_price is not None or max_price is not None,
+    )  # fmt: skip
+    offset = offset_of(request, cursor)
+    page = version.index.search(q, filters, limit=limit, offset=offset)
+    counted = version.index.facets(q, filters)
+    ids = [int(hit.product_id, 16) for hit in page.hits]
+    found = [row for row in map(version.columns.product, ids) if row]
+    more: list[Any] = [*page.hits, *([None] if page.total > offset + limit else [])]
+    return SearchResult(
+        items=[ProductSummary.from_row(row) for row in found],
+        next_cursor=cut(request, more, limit, offset)[1],
+        total=page.total,
+        facets=Facets(
+            category=[Facet(*each) for each in counted.categories],
+            brand=[Facet(*each) for each in counted.brands],
+            retailer=[Facet(*each) for each in counted.retailers],
+            price=[
+                PriceFacet(each.currency, each.low, each.high, each.count)
+                for each in counted.prices
+            ],
+        ),
+        **stamp(version),
+    )
+
+
+@get("/search/suggest", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def suggest_completions(
+    request: Request[Any, Any, Any],
+    q: Annotated[str, QueryParameter(min_length=1, max_length=100)],
+    limit: Annotated[int, QueryParameter(ge=1, le=50)] = 10,
+) -> Completions:
+    """Completions as one types: products, brands, categories."""
+    version = version_of(request)
+    items = [
+        Completion(
+            each.kind, each.text, str(int(each.id, 16)) if each.kind == "product" else each.id
+        )
+        for each in version.index.suggest(q, limit)
+    ]
+    return Completions(items=items, **stamp(version))
+
+
+@get("/categories", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def list_categories(
+    request: Request[Any, Any, Any], limit: Limit = 50, cursor: Cursor = None
+) -> CategoryPage:
+    """The tree of categories with counts, every branch before its twigs."""
+    version = version_of(request)
+    offset = offset_of(request, cursor)
+    rows = taxonomy.categories(version, limit + 1, offset)
+    items, after = cut(request, rows, limit, offset)
+    return CategoryPage(
+        items=[Category(**row) for row in items], next_cursor=after, **stamp(version)
+    )
+
+
+@get("/categories/{slug:str}", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def get_category(request: Request[Any, Any, Any], slug: FromPath[str]) -> CategoryDetail:
+    """One category with what is above and right below it."""
+    version = version_of(request)
+    kin = [Category(**row) for row in taxonomy.category_and_kin(version, slug)]
+    me = next((each for each in kin if each.slug == slug), None)
+    if me is None:
+        raise NotFoundError("there is no such category; /api/v1/categories lists all")
+    return CategoryDetail(
+        **msgspec.structs.asdict(me),
+        ancestors=[each for each in kin if each.depth < me.depth],
+        children=[each for each in kin if each.depth > me.depth],
+        **stamp(version),
+    )
+
+
+@get("/brands", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def list_brands(
+    request: Request[Any, Any, Any], limit: Limit = 50, cursor: Cursor = None
+) -> BrandPage:
+    """Brands by name."""
+    version = version_of(request)
+    offset = offset_of(request, cursor)
+    items, after = cut(request, taxonomy.brands(version, limit + 1, offset), limit, offset)
+    return BrandPage(items=[Brand(**row) for row in items], next_cursor=after, **stamp(version))
+
+
+@get("/retailers", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
+def list_retailers(
+    request: Request[Any, Any, Any], limit: Limit = 50, cursor: Cursor = None
+) -> RetailerPage:
+    """Shops by slug."""
+    version = version_of(request)
+    offset = offset_of(request, cursor)
+    items, after = cut(request, taxonomy.retailers(version, limit + 1, offset), limit, offset)
+    shops = [
+        Retailer(
+            **row
+            | {name: row[name].replace(tzinfo=UTC) for name in row if name.endswith("observed_at")}
+        )
+        for row in items
+    ]
+    return RetailerPage(items=shops, next_cursor=after, **stamp(version))
+
+
+def stamp(version: Version) -> dict[str, Any]:
+    """What every answer from the warehouse carries."""
+    return {"as_of": version.as_of, "version": version.number}
+
+
+def known_product(version: Version, product_id: str) -> int:
+    """The product's key, or 404."""
+    # Twenty digits hold every id; more would only be a long time in int().
+    if re.fullmatch("[0-9]{1,20}", product_id, re.ASCII):
+        key = int(product_id)
+        if key < 2**63 and version.columns.product(key):
+            return key
+    raise NotFoundError("there is no such product; /api/v1/products and /api/v1/search list them")
+
+
+def plain(amount: Decimal) -> Decimal:
+    """19.9900 as 19.99: exact, without the zeros of its storage."""
+    short = amount.normalize()
+    return short if int(short.as_tuple().exponent) <= 0 else short.quantize(Decimal(1))
+
+
+def _plain(amount: Decimal | None) -> Decimal | None:
+    return None if amount is None else plain(amount)
+
+
+def _product(version: Version, key: int) -> Product:
+    row = version.columns.product(key)
+    assert row is not None, "the caller has looked it up"
+    rows = version.columns.offers(key)
+    offers = [Offer.from_row(each, version) for each in rows]
+    best = str(row["best_offer_id"])
+    quantity, mpn = _plain(row["unit_quantity"]), next((o["mpn"] for o in rows if o["mpn"]), None)
+    attributes = {"unit_quantity": quantity, "unit": row["unit"], "mpn": mpn}
+    names = ("title", "brand", "gtin", "category", "category_slug", "image_url", "currency")
+    return Product(
+        product_id=str(key),
+        category_path=row["category"].split(" > ") if row["category"] else [],
+        attributes={name: value for name, value in attributes.items() if value is not None},
+        best=next((offer for offer in offers if offer.offer_id == best), None),
+        offers=offers,
+        first_observed_at=row["first_observed_at"].replace(tzinfo=UTC),
+        last_observed_at=row["last_observed_at"].replace(tzinfo=UTC),
+        **{name: row[name] for name in names},
+        **stamp(version),
+    )
+
+
+def _unit_price(row: dict[str, Any]) -> tuple[Decimal | None, str | None]:
+    """Price per kg, l, m or piece, to 4 decimals, where the feed told the quantity."""
+    if not row["unit_quantity"] or row["unit"] not in PER_UNIT:
+        return None, None
+    many, unit = PER_UNIT[row["unit"]]
+    per = (row["price"] * many / row["unit_quantity"]).quantize(Decimal("0.0001"))
+    return plain(per), unit
+
+
+def _filters(
+    version: Version,
+    category: str | None,
+    brand: str | None,
+    retailer: str | None,
+    availability: str | None,
+    min_price: str | None,
+    max_price: str | None,
+    currency: str | None,
+    *,
+    one_currency: bool,
+) -> Filters:
+    """The filters as the queries take them; where prices are compared, in one currency."""
+    filters = Filters(
+        category=category,
+        brand=brand,
+        retailer=retailer.strip().lower() if retailer else None,
+        availability=availability,
+        currency=currency.upper() if currency else None,
+        min_price=Decimal(min_price) if min_price else None,
+        max_price=Decimal(max_price) if max_price else None,
+    )
+    if filters.min_price and filters.max_price and filters.min_price > filters.max_price:
+        raise InvalidInputError.at("/query/min_price", "must not be above max_price")
+    if not one_currency or filters.currency:
+        return filters
+    known = product_queries.currencies(version)
+    if len(known) > 1:
+        raise InvalidInputError.at(
+            "/query/currency", f"is needed to compare prices; products here have {', '.join(known)}"
+        )
+    return replace(filters, currency=known[0] if known else None)
+
+
+ROUTES = (
+    list_products, lookup_product, get_product, search_products, suggest_completions,
+    list_categories, get_category, list_brands, list_retailers,
+)  # fmt: skip

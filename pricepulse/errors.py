@@ -1,0 +1,313 @@
+"""The exception tree, and its one mapping to RFC 9457 `application/problem+json`.
+
+Handlers raise a `PricePulseError` with a sentence that says what was wrong, where, and what would
+be right. Litestar's own exceptions, broken JSON, a full disk and a warehouse that is not there
+are given the same shape by `as_error`; whatever else happens is a 500 that tells the client its
+request id and nothing more.
+"""
+
+import errno
+import logging
+import re
+import sqlite3
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+
+import duckdb
+import msgspec
+from litestar import Request
+from litestar.exceptions import (
+    HTTPException,
+    LitestarException,
+    SerializationException,
+    ValidationException,
+)
+from litestar.response.base import ASGIResponse, Response
+
+MEDIA_TYPE = "application/problem+json"
+NO_SPACE = re.compile(r"no space left|disk (quota|is full)|file system is full", re.IGNORECASE)
+log = logging.getLogger("pricepulse.errors")
+
+
+class FieldError(msgspec.Struct, frozen=True):
+    """`pointer`: JSON pointer into the request, `/query/limit`, `/path/id`, `/body/rows/3`."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: Sequence[FieldError] = ()
+
+
+class PricePulseError(Exception):
+    status: ClassVar[int] = 500
+    type: ClassVar[str] = "internal-error"
+    title: ClassVar[str] = "Something went wrong here"
+
+    def __init__(
+        self,
+        detail: str,
+        *,
+        errors: Sequence[FieldError] = (),
+        headers: Mapping[str, str] | None = None,
+        retry_after: int | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.detail = detail
+        self.errors = errors
+        self.headers = dict(headers or {})
+        if retry_after is not None:
+            self.headers["Retry-After"] = str(retry_after)
+
+    def problem(self, instance: str) -> Problem:
+        uri = f"/problems/{self.type}"
+        return Problem(uri, self.title, self.status, self.detail, instance, self.errors)
+
+
+class BadRequestError(PricePulseError):
+    status, type, title = 400, "bad-request", "The request cannot be understood"
+
+
+class InvalidInputError(BadRequestError):
+    type, title = "invalid-input", "A value in the request is not valid"
+
+    @classmethod
+    def at(cls, pointer: str, detail: str) -> "InvalidInputError":
+        """One bad value, `InvalidInputError.at("/query/cursor", "is not one of ours: …")`."""
+        where = pointer.rpartition("/")[2]
+        return cls(f"{where} {detail}", errors=[FieldError(pointer, detail)])
+
+
+class UnknownParameterError(BadRequestError):
+    type, title = "unknown-parameter", "There is no such query parameter here"
+
+
+class UnauthorizedError(PricePulseError):
+    status, type, title = 401, "unauthorized", "A valid key is needed"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="pricepulse"'})
+
+
+class ForbiddenError(PricePulseError):
+    status, type, title = 403, "forbidden", "This is not allowed"
+
+
+class NotFoundError(PricePulseError):
+    status, type, title = 404, "not-found", "There is nothing here"
+
+
+class MethodNotAllowedError(PricePulseError):
+    status, type, title = 405, "method-not-allowed", "The method does not fit this address"
+
+
+class NotAcceptableError(PricePulseError):
+    status, type, title = 406, "not-acceptable", "There is no answer in an accepted media type"
+
+
+class ConflictError(PricePulseError):
+    status, type, title = 409, "conflict", "The request contradicts what is there"
+
+
+class PreconditionFailedError(PricePulseError):
+    status, type, title = 412, "precondition-failed", "The stated condition does not hold"
+
+
+class TooLargeError(PricePulseError):
+    status, type, title = 413, "content-too-large", "The content is too large"
+
+
+class UnsupportedMediaTypeError(PricePulseError):
+    status, type, title = 415, "unsupported-media-type", "The content is of a type not read here"
+
+
+class UnprocessableError(PricePulseError):
+    status, type, title = 422, "unprocessable", "The content is readable but cannot be used"
+
+
+class RateLimitedError(PricePulseError):
+    status, type, title = 429, "too-many-requests", "Too many requests"
+
+
+class UnavailableError(PricePulseError):
+    status, type, title = 503, "unavailable", "Not available at the moment"
+
+
+class NoDataYetError(UnavailableError):
+    type, title = "no-data-yet", "There is no data yet"
+
+    def __init__(self) -> None:
+        detail = "no build is in service yet; ingest a feed first, its build follows by itself"
+        super().__init__(detail, retry_after=5)
+
+
+class StorageFullError(PricePulseError):
+    status, type, title = 507, "storage-full", "No space is left"
+
+
+OURS: dict[int, type[PricePulseError]] = {
+    400: BadRequestError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    405: MethodNotAllowedError,
+    406: NotAcceptableError,
+    409: ConflictError,
+    412: PreconditionFailedError,
+    413: TooLargeError,
+    415: UnsupportedMediaTypeError,
+    422: UnprocessableError,
+    429: RateLimitedError,
+    503: UnavailableError,
+    507: StorageFullError,
+}
+KINDS: tuple[type[PricePulseError], ...] = (
+    PricePulseError,
+    InvalidInputError,
+    UnknownParameterError,
+    NoDataYetError,
+    *OURS.values(),
+)
+TYPES = {kind.type: kind for kind in KINDS}
+
+
+def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[bytes]:
+    """Litestar's handler for every exception."""
+    ours = as_error(error)
+    if ours.status >= 500:
+        # A request that found no data or no space is the operator's news, not a bug's traceback.
+        bug = ours.status == 500
+        where = f"{request.scope['method']} {request.scope['path']}"
+        log.error("%s: %s", where, error if bug else ours.detail, exc_info=error if bug else None)
+    scope: Any = request.scope
+    return Response(
+        msgspec.json.encode(ours.problem(instance(scope))),
+        status_code=ours.status,
+        headers=ours.headers,
+        media_type=MEDIA_TYPE,
+    )
+
+
+def asgi_problem(error: PricePulseError, scope: Any) -> ASGIResponse:
+    """The same answer for what is refused before Litestar sees it."""
+    body = msgspec.json.encode(error.problem(instance(scope)))
+    status, headers = error.status, error.headers
+    return ASGIResponse(body=body, status_code=status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def instance(scope: Mapping[str, Any]) -> str:
+    """The path as it was sent, percent-encoded, without the query: that may hold a token."""
+    raw: bytes = scope.get("raw_path") or scope["path"].encode()
+    return raw.partition(b"?")[0].decode("ascii", "backslashreplace")
+
+
+def as_error(error: BaseException) -> PricePulseError:
+    """What any exception means to a client."""
+    # A stream's errors come in a task group's wrapping, and that in Litestar's.
+    if type(error) is LitestarException and error.__cause__ is not None:
+        error = error.__cause__
+    while isinstance(error, BaseExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    if isinstance(error, PricePulseError):
+        return error
+    if isinstance(error, HTTPException):
+        return _from_litestar(error)
+    if isinstance(error, (msgspec.DecodeError, SerializationException)):
+        return _from_msgspec(error)
+    if isinstance(error, RecursionError) and "deserializ" in str(error):
+        return BadRequestError("the JSON is nested too deeply; 100 levels are plenty")
+    if _is_full(error):
+        return StorageFullError(
+            "the server's disk is full; nothing of this request was kept, and what was there "
+            "before still is",
+            retry_after=60,
+        )
+    if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+        return UnavailableError("the lake's catalog is busy; send it again", retry_after=1)
+    if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)):
+        return UnavailableError("the server has too little memory for this now", retry_after=10)
+    return PricePulseError("it is not your fault; the log has more under this X-Request-Id")
+
+
+def _is_full(error: BaseException) -> bool:
+    if isinstance(error, OSError):
+        return error.errno in {errno.ENOSPC, errno.EDQUOT}
+    engines = (duckdb.Error, sqlite3.Error)
+    return isinstance(error, engines) and NO_SPACE.search(str(error)) is not None
+
+
+def _from_litestar(error: HTTPException) -> PricePulseError:
+    if isinstance(error, ValidationException):
+        return _from_validation(error)
+    cause = error.__cause__
+    if isinstance(cause, SerializationException):
+        return _from_msgspec(cause)
+    if "client disconnected" in error.detail:
+        return BadRequestError("the client went away before the whole content had come")
+    kind = OURS.get(error.status_code)
+    if kind is None:
+        return as_error(RuntimeError(error.detail))
+    details = {
+        404: "there is no such address; the API is described at /docs",
+        413: "the content is larger than this address takes",
+    }
+    headers = dict(error.headers or {})
+    if kind is MethodNotAllowedError:
+        headers = {"Allow": _allowed(headers.get("allow", ""))}
+        details[405] = f"this address takes {headers['Allow']}"
+    ours = kind(details.get(kind.status) or error.detail)
+    ours.headers |= headers
+    return ours
+
+
+def _allowed(methods: str) -> str:
+    names = {name.strip() for name in methods.split(",")} - {""}
+    return ", ".join(sorted(names | ({"HEAD"} if "GET" in names else set())))
+
+
+def _from_validation(error: ValidationException) -> PricePulseError:
+    """`extra` is [{"message", "key", "source"}]: source is query, path, header, cookie or body."""
+    found: list[FieldError] = []
+    for each in error.extra if isinstance(error.extra, list) else []:
+        source = str(getattr(each.get("source"), "value", each.get("source") or "body"))
+        key = _steps(str(each.get("key", "")))
+        if source == "body":
+            key = "" if key == "data" else key  # Litestar's word for the whole of it
+        found.append(FieldError(f"/{source}/{key}".rstrip("/"), _sentence(each["message"])))
+    if not found:
+        return InvalidInputError(_sentence(error.detail))
+    told = "; ".join(f"{each.pointer.rpartition('/')[2]}: {each.detail}" for each in found)
+    return InvalidInputError(told, errors=found)
+
+
+def _from_msgspec(error: BaseException) -> PricePulseError:
+    origin = error.__cause__ if isinstance(error, SerializationException) else error
+    if isinstance(origin, RecursionError):
+        return as_error(origin)
+    text = str(origin or error)
+    if not isinstance(origin, msgspec.ValidationError):
+        return BadRequestError(f"the content is not valid JSON: {text}")
+    told, _, path = text.partition(" - at `$")
+    pointer = ("/body/" + _steps(path.rstrip("`").lstrip("."))).rstrip("/")
+    return InvalidInputError(
+        f"{pointer.removeprefix('/body/')}: {_sentence(told)}",
+        errors=[FieldError(pointer, _sentence(told))],
+    )
+
+
+def _steps(path: str) -> str:
+    """`rows[0].price` as the steps of a JSON pointer, `rows/0/price`."""
+    return re.sub(r"[.\[]", "/", path).replace("]", "").lstrip("/")
+
+
+def _sentence(text: str) -> str:
+    """msgspec's "Expected `int` <= 200" without the backticks, which say nothing to a client."""
+    return text.partition(" - at `$")[0].replace("`", "")

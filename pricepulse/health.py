@@ -1,0 +1,111 @@
+"""GET /health/live, /health/ready and /problems/{slug}: what operators and error messages ask."""
+
+import asyncio
+import tempfile
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from litestar import Request, get
+from litestar.params import FromPath
+
+from pricepulse.errors import TYPES, FieldError, NotFoundError, UnavailableError
+from pricepulse.settings import Settings
+from warehouse.lake import Lake, LakeError
+
+REMEMBERED = 2.0  # seconds; probes of a whole cluster open the lake's catalog once in this time
+
+
+class Live(msgspec.Struct, frozen=True):
+    status: str
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """All of it holds: a build is in service, the data folder can be written, the lake opens."""
+
+    status: str
+    version: str
+    as_of: datetime | None
+
+
+class ProblemType(msgspec.Struct, frozen=True):
+    type: str
+    title: str
+    status: int
+    description: str
+
+
+LIVE = Live("live")
+
+
+@get("/health/live", tags=["operation"])
+async def live() -> Live:
+    """Whether the process answers.
+
+    Constant, never limited and never logged when it goes well; restart the process if it fails."""
+    return LIVE
+
+
+@get("/health/ready", tags=["operation"], opt={"problems": (503,)})
+async def ready(request: Request[Any, Any, Any]) -> Ready:
+    """Whether requests can be sent here.
+
+    Opens the lake's catalog, writes to the data folder and looks for a build in service; 503 says
+    what is missing."""
+    readiness: Readiness = request.app.state["readiness"]
+    missing = await readiness.missing()
+    version = request.app.state["warehouse"].current
+    if version is None:
+        missing = [*missing, FieldError("/warehouse", "no build is in service yet")]
+    if missing:
+        told = "; ".join(f"{each.pointer[1:]}: {each.detail}" for each in missing)
+        raise UnavailableError(told, errors=missing, retry_after=2)
+    return Ready("ready", version.tag, version.as_of)
+
+
+@get("/problems/{slug:str}", tags=["operation"])
+async def problem_type(slug: FromPath[str]) -> ProblemType:
+    """What a problem's `type` means."""
+    kind = TYPES.get(slug)
+    if kind is None:
+        raise NotFoundError("there is no such problem type; there are " + ", ".join(sorted(TYPES)))
+    told = (kind.__doc__ or kind.title).strip()
+    return ProblemType(f"/problems/{slug}", kind.title, kind.status, told)
+
+
+class Readiness:
+    """What must hold beside a build, asked of the disk and the lake at most every 2 seconds."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self._lock = asyncio.Lock()
+        self._asked_at = float("-inf")
+        self._missing: list[FieldError] = []
+
+    async def missing(self) -> list[FieldError]:
+        async with self._lock:
+            if time.monotonic() - self._asked_at >= REMEMBERED:
+                self._missing = await asyncio.to_thread(_look, self.settings)
+                self._asked_at = time.monotonic()
+            return self._missing
+
+
+def _look(settings: Settings) -> list[FieldError]:
+    missing: list[FieldError] = []
+    try:
+        _write_to(settings.data)
+    except OSError as error:
+        missing.append(FieldError("/data", f"cannot be written: {error.strerror}"))
+        return missing  # opening the lake would fail for the same reason
+    try:
+        Lake(settings.catalog_url, settings.lake_url).close()
+    except (LakeError, OSError, RuntimeError) as error:
+        missing.append(FieldError("/lake", f"cannot be opened ({type(error).__name__})"))
+    return missing
+
+
+def _write_to(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(b"x" * 4096)

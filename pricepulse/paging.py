@@ -1,0 +1,64 @@
+"""Pages of a list: `?limit=&cursor=` in, `items` and `next_cursor` out."""
+
+import base64
+import binascii
+import zlib
+from collections.abc import Sequence
+from typing import Any, Generic, TypeVar
+
+import msgspec
+from litestar import Request
+
+from pricepulse.errors import InvalidInputError
+
+Item = TypeVar("Item")
+
+
+class Place(msgspec.Struct, frozen=True, array_like=True):
+    """What a cursor holds: how far the reader has come, in which list."""
+
+    offset: int
+    list: int
+
+
+class Page(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
+    """`next_cursor` is null on the last page. A cursor is exact within one `version`; after a new
+    build it goes on at the same place of the new list."""
+
+    items: Sequence[Item]
+    next_cursor: str | None
+
+
+def offset_of(request: Request[Any, Any, Any], cursor: str | None) -> int:
+    """Where the page begins; a cursor of another list or other filters is a 400."""
+    if cursor is None:
+        return 0
+    try:
+        place = msgspec.json.decode(base64.urlsafe_b64decode(cursor + "=="), type=Place)
+    except (binascii.Error, msgspec.DecodeError, ValueError) as error:
+        raise InvalidInputError.at("/query/cursor", "is not one that a page gave") from error
+    if place.list != _list(request) or not 0 <= place.offset < 10**9:
+        raise InvalidInputError.at(
+            "/query/cursor", "belongs to another list; take it from a page with the same filters"
+        )
+    return place.offset
+
+
+def cut(
+    request: Request[Any, Any, Any], rows: list[Any], limit: int, offset: int
+) -> tuple[list[Any], str | None]:
+    """The page of `limit` from up to `limit + 1` rows, and the cursor of the next."""
+    if len(rows) <= limit:
+        return rows, None
+    place = msgspec.json.encode(Place(offset + limit, _list(request)))
+    return rows[:limit], base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def _list(request: Request[Any, Any, Any]) -> int:
+    """A fingerprint of the address and its filters."""
+    given = sorted(
+        (name, value)
+        for name, value in request.query_params.multi_items()
+        if name not in {"cursor", "limit"}
+    )
+    return zlib.crc32(repr((request.scope["path"], given)).encode())

@@ -1,0 +1,228 @@
+"""Settings: one frozen table, read once from the environment and the command's flags.
+
+`PRICEPULSE_PORT=8000` and `--port 8000` are the same setting. A value that cannot be used, and a
+`PRICEPULSE_` name that does not exist, stop the start with a sentence that says how to mend it.
+"""
+
+import difflib
+import hmac
+import ipaddress
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+PREFIX = "PRICEPULSE_"
+CHOICES = {"access_log", "log_format", "log_level"}
+ORIGIN = re.compile(r"https?://[^/\s?#@]+|\*")
+
+
+class SettingsError(ValueError):
+    """One line per setting that cannot be used; the command prints it and exits with code 2."""
+
+
+class Secret:
+    """A value that no repr, log line or traceback shows."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __repr__(self) -> str:
+        return "Secret(***)"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and self.matches(other._value)
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def matches(self, given: str) -> bool:
+        """Constant time, so that an answer's delay tells nothing about the key."""
+        return hmac.compare_digest(self._value.encode(), given.encode())
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    data: Annotated[Path, Meta(description="the data folder", examples=["./data"])] = Path("data")
+    catalog_url: Annotated[
+        str,
+        Meta(
+            description="the lake's catalog; by default catalog.sqlite in the data folder",
+            examples=["postgresql://lake@db/lake"],
+        ),
+    ] = ""
+    lake_url: Annotated[
+        str,
+        Meta(
+            description="where the lake keeps its Parquet files; by default lake/ in the data",
+            examples=["s3://bucket/lake/"],
+        ),
+    ] = ""
+    host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65535, description="0 takes a free one")] = 8000
+    workers: Annotated[int, Meta(ge=1, le=256, description="processes that answer")] = 1
+    ingest_key: Annotated[
+        Secret | None,
+        Meta(
+            description="what a pipeline sends as 'Authorization: Bearer …'; at least 16 "
+            "characters, without it nothing can be ingested over HTTP",
+            examples=["$(openssl rand -hex 24)"],
+        ),
+    ] = None
+    max_upload_bytes: Annotated[
+        int, Meta(ge=1024, description="largest upload as sent", examples=["1073741824"])
+    ] = 1 << 30
+    max_feed_bytes: Annotated[
+        int, Meta(ge=1024, description="largest feed once unpacked", examples=["8589934592"])
+    ] = 8 << 30
+    vouch_days: Annotated[
+        int, Meta(ge=1, le=365, description="how long one look vouches for a price")
+    ] = 10
+    keep_versions_minutes: Annotated[
+        int, Meta(ge=1, description="how long a replaced build stays for those who read it")
+    ] = 60
+    cors_origins: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="origins whose pages may call the API, by comma; * is all",
+            examples=["https://prices.example,http://localhost:5173"],
+        ),
+    ] = ()
+    trusted_proxies: Annotated[
+        tuple[str, ...],
+        Meta(
+            description="addresses or networks whose X-Forwarded-For and -Proto are believed",
+            examples=["127.0.0.1,10.0.0.0/8"],
+        ),
+    ] = ()
+    rate_limit: Annotated[
+        int, Meta(ge=0, description="requests a minute per client and process; 0 is no limit")
+    ] = 6000
+    access_log: Annotated[
+        Literal["errors", "all", "off"],
+        Meta(description="requests to log; 'errors' is status 400 and above, or over a second"),
+    ] = "errors"
+    log_format: Annotated[
+        Literal["text", "json"], Meta(description="lines for people or for a log collector")
+    ] = "text"
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Meta(description="the least that is logged")
+    ] = "info"
+
+    def __post_init__(self) -> None:
+        fill = msgspec.structs.force_setattr  # frozen for everyone else
+        fill(self, "data", self.data.expanduser().absolute())
+        fill(self, "catalog_url", self.catalog_url or f"sqlite:///{self.data / 'catalog.sqlite'}")
+        fill(self, "lake_url", self.lake_url or str(self.data / "lake"))
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], **overrides: Any) -> "Settings":
+        """Settings of `env`, with `overrides` (the command's flags; None means not given).
+
+        Raises SettingsError with all that is wrong at once.
+        """
+        given: dict[str, Any] = {
+            name.removeprefix(PREFIX).lower(): value.strip()
+            for name, value in env.items()
+            if name.startswith(PREFIX) and value.strip()
+        }
+        given |= {name: value for name, value in overrides.items() if value is not None}
+        types = get_type_hints(cls, include_extras=True)
+        values: dict[str, Any] = {}
+        wrong: list[str] = []
+        for name, value in given.items():
+            if name not in types:
+                wrong.append(_unknown(name, list(types)))
+                continue
+            try:
+                values[name] = _read(name, types[name], value)
+            except ValueError as error:
+                wrong.append(_unusable(name, types[name], value, str(error)))
+        if wrong:
+            raise SettingsError("\n".join(wrong))
+        return cls(**values)
+
+
+def table() -> list[tuple[str, str, str]]:
+    """(variable, default, meaning) of every setting, for `--help` and the documentation."""
+    types = get_type_hints(Settings, include_extras=True)
+    return [
+        (
+            PREFIX + field.name.upper(),
+            _text(field.default),
+            " ".join(filter(None, (meta.description for meta in _metas(types[field.name])))),
+        )
+        for field in msgspec.structs.fields(Settings)
+    ]
+
+
+def _read(name: str, kind: Any, value: Any) -> Any:
+    if name == "data":
+        return Path(value)
+    if name == "ingest_key":
+        key = value if isinstance(value, Secret) else Secret(value)
+        if len(key._value) < 16 or not key._value.isascii() or not key._value.isprintable():
+            raise ValueError("a key has at least 16 printable ASCII characters")
+        return key
+    if name in {"cors_origins", "trusted_proxies"}:
+        items = value.split(",") if isinstance(value, str) else value
+        return tuple(_ITEMS[name](item.strip()) for item in items if item.strip())
+    if name in CHOICES:
+        value = str(value).lower()
+    return msgspec.convert(value, kind, strict=False)
+
+
+def _origin(item: str) -> str:
+    if not ORIGIN.fullmatch(item):
+        raise ValueError(f"{item!r} is not an origin: scheme, host and port, nothing after it")
+    return item
+
+
+def _network(item: str) -> str:
+    return str(ipaddress.ip_network(item, strict=False))
+
+
+_ITEMS = {"cors_origins": _origin, "trusted_proxies": _network}
+
+
+def _unknown(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    names = [PREFIX + each.upper() for each in (close or known)]
+    meant = f"did you mean {names[0]}?" if close else "there are " + ", ".join(names)
+    return f"{PREFIX}{name.upper()} is no setting: {meant}"
+
+
+def _unusable(name: str, kind: Any, value: Any, why: str) -> str:
+    shown = "***" if name == "ingest_key" else repr(str(value))
+    if name in CHOICES:
+        why = "it is one of " + ", ".join(_choices(kind))
+    elif why.startswith("Expected `int`, got"):
+        why = "it takes a whole number"
+    examples = [str(each) for meta in _metas(kind) for each in meta.examples or ()]
+    default = _text(getattr(Settings, "__struct_defaults__")[_position(name)])  # noqa: B009
+    example = (examples or [default])[0]
+    variable = PREFIX + name.upper()
+    return f"{variable}={shown} cannot be used: {why}. For example {variable}={example}"
+
+
+def _choices(kind: Any) -> list[str]:
+    literal = get_args(kind)[0] if _metas(kind) else kind
+    return list(get_args(literal))
+
+
+def _position(name: str) -> int:
+    return [field.name for field in msgspec.structs.fields(Settings)].index(name)
+
+
+def _metas(kind: Any) -> list[Meta]:
+    return [each for each in getattr(kind, "__metadata__", ()) if isinstance(each, Meta)]
+
+
+def _text(value: Any) -> str:
+    if value is None or value == ():
+        return ""
+    return ",".join(value) if isinstance(value, tuple) else str(value)

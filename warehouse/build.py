@@ -1,0 +1,458 @@
+"""A build: from the lake's snapshot N to one read-only warehouse file, beside the old, then swapped.
+
+    versions/000000123-1/warehouse.duckdb   the file, *.arrow the hot columns, search/ the index
+    warehouse.duckdb                        a symbolic link to the newest of them
+
+A full build folds every observation, offers in ranges so that memory stays bounded. An incremental
+one copies the last file and folds what came since: rows in order extend the last spell of their
+offer from the file alone; offers with late rows, or with a suspect still open, come anew from the lake.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import math
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from warehouse import columns, search, spells
+from warehouse.batch import DETAILS
+from warehouse.lake import Lake
+
+SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
+CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
+SCHEMA_HASH = hashlib.sha256((SCHEMA + CATALOG + Path(spells.__file__).read_text()).encode()).hexdigest()
+# About 0.4 GB of frame a range; more new rows than that are cheaper in a full build.
+RANGE_ROWS = 4_000_000
+ID_BITS = 63
+# What describes an offer now, even where the newest row leaves it empty; of all else the newest
+# non-empty value counts.
+OF_NEWEST_ROW = ("condition", "shipping", "promotion")
+FOLDED = ("price_spell", "suspect", "superseded")  # The tables of `spells.Folded`.
+CURRENT = ("price", "list_price", "currency", "availability")
+
+
+class BuildRunning(RuntimeError):
+    """Another process is building."""
+
+
+class BuildBroken(RuntimeError):
+    """A finished file contradicts itself and was not put into service."""
+
+
+@dataclass(frozen=True)
+class Built:
+    """`tag`: folder of the version in service. `kind`: full, incremental, or none (nothing new)."""
+
+    tag: str
+    version: int
+    kind: str
+    observations: int = 0
+
+
+@contextmanager
+def building(data: Path, *, wait: bool = False) -> Iterator[None]:
+    """Hold the right to build; raises `BuildRunning` if another process does and not `wait`."""
+    data.mkdir(parents=True, exist_ok=True)
+    with (data / "build.lock").open("a") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise BuildRunning(
+                f"another process is building in {data}; wait until it is done, or end it"
+            ) from None
+        yield
+
+
+def current_tag(data: Path) -> str | None:
+    """Folder name of the version in service, or None before the first build."""
+    try:
+        return (data / "warehouse.duckdb").readlink().parent.name
+    except FileNotFoundError:
+        return None
+
+
+def build(
+    data: Path,
+    lake: Lake,
+    *,
+    full: bool = False,
+    wait: bool = False,
+    vouch: timedelta = timedelta(days=10),
+) -> Built:
+    """Bring the warehouse file up to the lake's newest snapshot and put it into service.
+
+    `vouch`: for how long an observation vouches for a price. Raises `BuildRunning`, `BuildBroken`
+    and OSError (disk full); whatever happens, the last version stays in service and whole.
+    """
+    with building(data, wait=wait):
+        versions = data / "versions"
+        versions.mkdir(exist_ok=True)
+        for left in versions.glob("tmp-*"):
+            shutil.rmtree(left)
+        previous = None if full else _usable(data, vouch)
+        snapshot = lake.snapshot()
+        since = _Since.read(lake, previous, snapshot) if previous else None
+        if previous and since and since.nothing:
+            return Built(previous.tag, previous.version, "none")
+        tag = _next_tag(versions, snapshot)
+        folder = versions / f"tmp-{tag}"
+        folder.mkdir()
+        try:
+            if previous and since:
+                work = _Work(folder, lake, snapshot, vouch, versions / previous.tag)
+                work.increment(since)
+            else:
+                work = _Work(folder, lake, snapshot, vouch, None)
+                work.fold_everything()
+            observations = work.finish()
+            _put_into_service(data, folder, tag)
+        except BaseException:
+            shutil.rmtree(folder, ignore_errors=True)
+            raise
+        return Built(tag, snapshot, "incremental" if since else "full", observations)
+
+
+def remove_old_versions(data: Path, older_than: timedelta, now: datetime) -> list[str]:
+    """Remove versions out of service for longer than `older_than`; open readers keep their files."""
+    with building(data, wait=True):
+        tags = sorted(folder.name for folder in (data / "versions").glob("[0-9]*"))
+        current = current_tag(data)
+        removed = []
+        for tag, successor in zip(tags, tags[1:], strict=False):
+            replaced_at = (data / "versions" / successor).stat().st_mtime
+            if tag != current and now.timestamp() - replaced_at > older_than.total_seconds():
+                shutil.rmtree(data / "versions" / tag)
+                removed.append(tag)
+        return removed
+
+
+@dataclass(frozen=True)
+class _Previous:
+    tag: str
+    version: int
+
+
+def _usable(data: Path, vouch: timedelta) -> _Previous | None:
+    """The version in service, if this code and these settings made it."""
+    tag = current_tag(data)
+    path = data / "warehouse.duckdb"
+    if tag is None or not path.exists():
+        return None
+    with duckdb.connect(str(path.resolve()), read_only=True) as file:
+        try:
+            found = file.execute("SELECT version, vouch_days, schema_hash FROM build").fetchone()
+        except duckdb.CatalogException:
+            return None
+    if not found or found[1:] != (vouch / timedelta(days=1), SCHEMA_HASH):
+        return None
+    return _Previous(tag, int(found[0]))
+
+
+def _next_tag(versions: Path, snapshot: int) -> str:
+    built = [int(folder.name.split("-")[1]) for folder in versions.glob(f"{snapshot:09}-*")]
+    return f"{snapshot:09}-{max(built, default=0) + 1}"
+
+
+def _put_into_service(data: Path, folder: Path, tag: str) -> None:
+    final = folder.with_name(tag)
+    for path in (*folder.rglob("*"), folder):
+        descriptor = os.open(path, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+    (folder / "warehouse.duckdb").chmod(0o444)
+    folder.rename(final)
+    link = data / "warehouse.duckdb.new"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("versions") / tag / "warehouse.duckdb")
+    link.replace(data / "warehouse.duckdb")
+    for changed in (final.parent, data):
+        descriptor = os.open(changed, os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+@dataclass(frozen=True)
+class _Since:
+    """What the lake took in after the previous version."""
+
+    observations: pl.DataFrame
+    details: pl.DataFrame
+    links: pl.DataFrame
+
+    @property
+    def nothing(self) -> bool:
+        return self.observations.is_empty() and self.links.is_empty()
+
+    @classmethod
+    def read(cls, lake: Lake, previous: _Previous, snapshot: int) -> _Since | None:
+        """None where a full build is due: too much is new, or the snapshot has been expired."""
+        try:
+            if lake.count_inserted("observation", previous.version, snapshot) > RANGE_ROWS:
+                return None
+            tables = ("observation", "offer_detail", "offer_link")
+            return cls(*(lake.inserted(table, previous.version, snapshot) for table in tables))
+        except duckdb.InvalidInputException:
+            return None
+
+
+@dataclass
+class _Work:
+    """One build in its own folder."""
+
+    folder: Path
+    lake: Lake
+    snapshot: int
+    vouch: timedelta
+    previous: Path | None
+
+    def __post_init__(self) -> None:
+        file = self.folder / "warehouse.duckdb"
+        if self.previous:
+            shutil.copyfile(self.previous / "warehouse.duckdb", file)
+        self.db = duckdb.connect(str(file), config={"autoinstall_known_extensions": "false"})
+        self.db.execute("SET TimeZone = 'UTC'")
+        if not self.previous:
+            self.db.execute(SCHEMA)
+        # One transaction and one checkpoint: the file is written once.
+        self.db.execute("BEGIN")
+        for table in ("affected (product_id BIGINT)", "touched (offer_id BIGINT)"):
+            self.db.execute(f"CREATE TEMP TABLE {table}")
+
+    def fold_everything(self) -> None:
+        count = self.lake.count("observation", self.snapshot)
+        pieces = max(1, math.ceil(count / RANGE_ROWS))
+        for piece in range(pieces):
+            low, high = (2**ID_BITS * edge // pieces for edge in (piece, piece + 1))
+            rows, details, names = (
+                self.lake.rows(table, self.snapshot, low, high - 1)
+                for table in ("observation", "offer_detail", "offer")
+            )
+            folded = spells.fold(rows, self.vouch)
+            for table, frame in zip(FOLDED, folded, strict=True):
+                self._insert(table, frame)
+            self._insert("offer", _offers(folded.spells, rows, details, names))
+
+    def increment(self, since: _Since) -> None:
+        """Fold what is new into the copied file."""
+        new = since.observations
+        touched = new.select("offer_id").unique()
+        self._insert("touched", touched)
+        self.db.execute(
+            "INSERT INTO affected SELECT DISTINCT product_id FROM offer "
+            "WHERE offer_id IN (SELECT offer_id FROM touched)"
+        )
+        known = self.db.execute("FROM offer WHERE offer_id IN (SELECT offer_id FROM touched)").pl()
+        late = self._late(new, known)
+        in_order = new.join(late, on="offer_id", how="anti")
+        self._extend(in_order, since.details.join(late, on="offer_id", how="anti"), known)
+        self._recompute(late["offer_id"])
+
+    def _late(self, new: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
+        """Known offers whose new rows do not all come after what the file has, or that have a
+        suspect which the new rows may confirm."""
+        late = (
+            new.group_by("offer_id")
+            .agg(pl.col("observed_at").min())
+            .join(known.select("offer_id", "last_seen_at"), on="offer_id")
+            .filter(pl.col("observed_at") <= pl.col("last_seen_at"))
+            .select("offer_id")
+        )
+        waiting = self.db.execute(
+            "SELECT DISTINCT offer_id FROM suspect WHERE open AND offer_id IN (FROM touched)"
+        ).pl()
+        return pl.concat([late, waiting]).unique()
+
+    def _extend(self, rows: pl.DataFrame, details: pl.DataFrame, known: pl.DataFrame) -> None:
+        known = known.join(rows.select("offer_id").unique(), on="offer_id", how="semi")
+        tails = self.db.execute(
+            "SELECT s.* FROM price_spell AS s JOIN known AS k "
+            "ON s.offer_id = k.offer_id AND s.first_observed_at = k.price_since"
+        ).pl()
+        folded = spells.fold(rows, self.vouch, tails)
+        extended = folded.spells
+        # A tail keeps its first observation: it is updated in place, all else is new.
+        self.db.execute(
+            "UPDATE price_spell SET last_observed_at = e.last_observed_at, "
+            "observations = e.observations FROM extended AS e "
+            "WHERE price_spell.offer_id = e.offer_id "
+            "AND price_spell.first_observed_at = e.first_observed_at"
+        )
+        begun = extended.join(tails, on=["offer_id", "first_observed_at"], how="anti")
+        self._insert("price_spell", begun)
+        self._insert("suspect", folded.suspects)
+        self._insert("superseded", folded.superseded)
+        names = self._names(rows["offer_id"].unique())
+        offers = _extended(_offers(extended, rows, details, names), known, tails)
+        self._replace_offers(offers)
+
+    def _recompute(self, late: pl.Series) -> None:
+        if late.is_empty():
+            return
+        rows, details = (
+            self.lake.rows_of(table, self.snapshot, late) for table in ("observation", "offer_detail")
+        )
+        folded = spells.fold(rows, self.vouch)
+        gone = late.to_frame()  # noqa: F841 (DuckDB reads it by name)
+        for table, anew in zip(FOLDED, folded, strict=True):
+            self.db.execute(f"DELETE FROM {table} WHERE offer_id IN (FROM gone)")  # noqa: S608
+            self._insert(table, anew)
+        self._replace_offers(_offers(folded.spells, rows, details, self._names(late)))
+
+    def _names(self, offers: pl.Series) -> pl.DataFrame:
+        return self.lake.rows_of("offer", self.snapshot, offers)
+
+    def _replace_offers(self, offers: pl.DataFrame) -> None:
+        self.db.execute("DELETE FROM offer WHERE offer_id IN (SELECT offer_id FROM offers)")
+        self._insert("offer", offers)
+
+    def _insert(self, table: str, rows: pl.DataFrame) -> None:
+        if rows.height:
+            self.db.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")  # noqa: S608
+
+    def finish(self) -> int:
+        """Products and the rest of the catalog, checks, hot columns, search; observations shown."""
+        link = self.lake.frame(  # noqa: F841 (DuckDB reads it by name)
+            "SELECT offer_id, arg_max(product_id, linked_at) AS product_id "
+            f"FROM lake.offer_link AT (VERSION => {self.snapshot}) GROUP BY offer_id"  # noqa: S608
+        )
+        self._write_build_row()
+        self.db.execute("CREATE TEMP TABLE link AS FROM link")
+        self.db.execute(CATALOG)
+        self._check()
+        self.db.execute("COMMIT")
+        self.db.execute("CHECKPOINT")
+        columns.write(self.folder, self.db)
+        self._write_search()
+        observations = self.db.execute("SELECT observations FROM build").fetchone()
+        self.db.close()
+        return int(observations[0]) if observations else 0
+
+    def _write_build_row(self) -> None:
+        """The build row; products whose best offer went stale since the last version are affected."""
+        days = self.vouch / timedelta(days=1)
+        self.db.execute("CREATE TEMP TABLE last_build AS FROM build")
+        self.db.execute("DELETE FROM build")
+        self.db.execute(
+            "INSERT INTO build SELECT ?, max(last_seen_at), ?, coalesce(sum(observations), 0), ? "
+            "FROM offer",
+            [self.snapshot, days, SCHEMA_HASH],
+        )
+        self.db.execute(
+            "INSERT INTO affected SELECT DISTINCT o.product_id FROM offer AS o, build AS b, "
+            "last_build AS l WHERE o.product_id IS NOT NULL "
+            "AND o.last_observed_at >= l.as_of - to_microseconds((? * 86400e6)::BIGINT) "
+            "AND o.last_observed_at < b.as_of - to_microseconds((? * 86400e6)::BIGINT)",
+            [days, days],
+        )
+
+    def _check(self) -> None:
+        """Refuse a file that contradicts itself; each check names what it counts."""
+        wrong = self.db.execute(
+            """
+            SELECT 'offers without a product' AS what, count(*) AS n FROM offer AS o
+                LEFT JOIN product AS p USING (product_id) WHERE p.product_id IS NULL
+            UNION ALL SELECT 'offers twice', count(*) - count(DISTINCT offer_id) FROM offer
+            UNION ALL SELECT 'products twice', count(*) - count(DISTINCT product_id) FROM product
+            UNION ALL SELECT 'products whose offers are miscounted', count(*) FROM product AS p
+                LEFT JOIN (SELECT product_id, count(*) AS n FROM offer GROUP BY ALL) AS o
+                USING (product_id) WHERE o.n IS DISTINCT FROM p.offers
+            UNION ALL SELECT 'offers that differ from their last spell', count(*) FROM offer AS o
+                LEFT JOIN price_spell AS s
+                ON s.offer_id = o.offer_id AND s.first_observed_at = o.price_since
+                WHERE s.price IS DISTINCT FROM o.price
+                OR s.last_observed_at IS DISTINCT FROM o.last_observed_at
+            UNION ALL SELECT 'observations missing from the spells',
+                abs((SELECT coalesce(sum(observations), 0) FROM price_spell)
+                - (SELECT observations FROM build))
+            """
+        ).fetchall()
+        found = [f"{count} {what}" for what, count in wrong if count]
+        if found:
+            raise BuildBroken("the new warehouse file is wrong and was not used: " + ", ".join(found))
+
+    def _write_search(self) -> None:
+        target = self.folder / "search"
+        documents = search_documents(self.db, "product")
+        if self.previous is None:
+            search.write_index(target, documents)
+            return
+        changed = search_documents(
+            self.db,
+            "(FROM product WHERE product_id IN (FROM affected) EXCEPT FROM former)",
+        )
+        removed = self.db.execute(
+            "SELECT format('{:016x}', product_id) FROM former WHERE product_id NOT IN (SELECT product_id FROM product)"
+        ).fetchall()
+        search.update_index(self.previous / "search", target, changed, [row[0] for row in removed])
+
+
+def search_documents(db: duckdb.DuckDBPyConnection, source: str) -> pl.DataFrame:
+    """Products as `search.write_index` takes them."""
+    return db.execute(
+        f"""
+        SELECT format('{{:016x}}', product_id) AS product_id, title, brand, gtin, coalesce(gtins, []) AS gtins,
+            category, list_transform(range(1, 1 + len(string_split(category_slug, '.'))),
+                lambda d: array_to_string(string_split(category_slug, '.')[:d], '.')) AS category_slugs,
+            brand_slug, retailers, availability, currency, best_price AS price, offers,
+            first_observed_at AS first_seen_at
+        FROM {source} ORDER BY product_id
+        """  # noqa: S608
+    ).pl()
+
+
+def _offers(
+    folded: pl.DataFrame, rows: pl.DataFrame, details: pl.DataFrame, names: pl.DataFrame
+) -> pl.DataFrame:
+    """One row an offer from its spells (sorted), observations, details and names."""
+    state = folded.group_by("offer_id", maintain_order=True).agg(
+        *(pl.col(name).last() for name in CURRENT),
+        pl.col("first_observed_at").last().alias("price_since"),
+        pl.col("first_observed_at").first(),
+        pl.col("last_observed_at").last(),
+        pl.col("observations").sum(),
+    )
+    seen = rows.group_by("offer_id").agg(pl.col("observed_at").max().alias("last_seen_at"))
+    return (
+        state.join(seen, on="offer_id")
+        .join(_newest_details(details), on="offer_id")
+        .join(names.select("offer_id", "retailer", "sku").unique("offer_id"), on="offer_id")
+    )
+
+
+def _newest_details(details: pl.DataFrame) -> pl.DataFrame:
+    """Per offer the newest non-empty value of each column (OF_NEWEST_ROW: of the newest row)."""
+    details = details.sort("offer_id", "last_seen_at", "batch_id", "line")
+    newest = [pl.col(name).last() for name in OF_NEWEST_ROW]
+    for name in DETAILS:
+        if name not in OF_NEWEST_ROW:
+            column = pl.col(name)
+            holes = details[name].null_count() not in (0, details.height)
+            newest.append((column.drop_nulls() if holes else column).last())
+    return details.group_by("offer_id").agg(newest)
+
+
+def _extended(offers: pl.DataFrame, known: pl.DataFrame, tails: pl.DataFrame) -> pl.DataFrame:
+    """Offers computed from their tail and new rows, completed by what the file knew of them."""
+    kept = [name for name in DETAILS if name not in OF_NEWEST_ROW]
+    before = known.join(tails.select("offer_id", tail="observations"), on="offer_id").select(
+        "offer_id", "product_id", "first_observed_at", "observations", "last_seen_at", "tail", *kept
+    )
+    joined = offers.join(before, on="offer_id", how="left", suffix="_before")
+    return joined.with_columns(
+        *(pl.coalesce(name, f"{name}_before").alias(name) for name in kept),
+        pl.coalesce("first_observed_at_before", "first_observed_at").alias("first_observed_at"),
+        (
+            pl.col("observations")
+            + (pl.col("observations_before") - pl.col("tail")).fill_null(0)
+        ).alias("observations"),
+    ).select(*offers.columns, "product_id")

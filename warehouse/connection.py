@@ -1,0 +1,84 @@
+"""Reading: the version in service, opened read-only and sealed, and the move to a newer one."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import duckdb
+
+from warehouse.build import current_tag
+from warehouse.columns import Columns
+from warehouse.search import SearchIndex
+
+# Nothing outside the file can be reached, and no statement can undo that.
+SEALED: dict[str, str | bool | int | float | list[str]] = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "lock_configuration": "true",
+    "memory_limit": "1GB",
+    "threads": "2",
+}
+
+
+@dataclass(frozen=True)
+class Version:
+    """One open version. `tag` names its folder and makes the ETag, `number` is the lake snapshot."""
+
+    tag: str
+    number: int
+    as_of: datetime | None
+    vouch_seconds: int
+    columns: Columns
+    index: SearchIndex
+    file: duckdb.DuckDBPyConnection
+
+    @classmethod
+    def open(cls, folder: Path) -> Version:
+        file = duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True, config=SEALED)
+        row = file.execute("SELECT version, as_of, vouch_days FROM build").fetchone()
+        assert row is not None, "every build writes its build row"
+        return cls(
+            tag=folder.name,
+            number=row[0],
+            as_of=row[1].replace(tzinfo=UTC) if row[1] else None,
+            vouch_seconds=int(row[2] * 86400),
+            columns=Columns(folder),
+            index=SearchIndex.open(folder / "search"),
+            file=file,
+        )
+
+    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
+        """Rows of one statement, on a cursor of its own (threads may call this side by side)."""
+        with self.file.cursor() as cursor:
+            cursor.execute(sql, list(parameters))
+            names = [column[0] for column in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+class Reader:
+    """Follows the version in service. A request takes `current` once and keeps it to its end:
+    the version it holds stays open, also when a newer one has taken its place."""
+
+    def __init__(self, data: Path) -> None:
+        self._data = data
+        self.current: Version | None = None
+
+    def refresh(self) -> bool:
+        """Open the newest version if it is not the current one; True if it changed. Blocks."""
+        tag = current_tag(self._data)
+        if tag is None or (self.current and self.current.tag == tag):
+            return False
+        # The version may be removed between the look and the opening: the next look finds its heir.
+        with contextlib.suppress(FileNotFoundError):
+            self.current = Version.open(self._data / "versions" / tag)
+            return True
+        return False
+
+    def close(self) -> None:
+        self.current = None

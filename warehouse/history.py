@@ -1,0 +1,125 @@
+"""A price history from an offer's spells: what held when, and by day, week or month.
+
+A price holds from its first observation until the next spell begins, but no longer than an
+observation vouches for it; the newest one no longer than until `as_of`. Beyond that it is unknown.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+from decimal import Decimal
+from typing import Any, Literal
+
+import numpy as np
+
+from warehouse.columns import SCALE, Spells
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Resolution = Literal["day", "week", "month"]
+DAY = 86_400
+# A double prints every decimal of up to 15 digits as it was written; beyond that Decimal must.
+EXACT = 10**15
+
+
+@dataclass(frozen=True)
+class Periods:
+    """Start of each period in UTC (seconds since 1970) and its prices in units of 1/10,000; `mean`
+    is weighted by the time for which each price held. Periods of which nothing is known are absent."""
+
+    t: Ints
+    open: Ints
+    close: Ints
+    min: Ints
+    max: Ints
+    mean: Ints
+
+
+def held_until(spells: Spells, vouch: int, as_of: int) -> Ints:
+    """The second at which each spell's price stops being known or true."""
+    until: Ints = np.minimum(spells.last + vouch, as_of)
+    until[:-1] = np.minimum(spells.last[:-1] + vouch, spells.first[1:])
+    return until
+
+
+def part(spells: Spells, keep: Any) -> Spells:
+    """Some of the spells: a slice or a mask."""
+    return replace(spells, **{each.name: getattr(spells, each.name)[keep] for each in fields(spells)})
+
+
+def between(spells: Spells, start: int | None, end: int | None) -> Spells:
+    """The spells that were observed in [start, end), whole."""
+    low = 0 if start is None else int(np.searchsorted(spells.last, start))
+    high = len(spells.first) if end is None else int(np.searchsorted(spells.first, end))
+    return part(spells, slice(low, max(low, high)))
+
+
+def periods(
+    spells: Spells, until: Ints, resolution: Resolution, start: int | None, end: int | None
+) -> Periods:
+    """Prices by day, week (from Monday) or month of one offer in one currency.
+
+    `until` comes from `held_until`; `start` and `end` (seconds) bound what is looked at.
+    """
+    first = spells.first if start is None else np.maximum(spells.first, start)
+    until = until if end is None else np.minimum(until, end)
+    # A price seen at a single instant has no duration, but its period knows it.
+    lasting = (until > first) | ((until == first) & (first == spells.first))
+    first, until, price = first[lasting], until[lasting], spells.price[lasting]
+    begin = _number(first, resolution)
+    finish = _number(np.maximum(until - 1, first), resolution)
+    counts = finish - begin + 1
+    piece = np.repeat(np.arange(len(first)), counts)
+    number = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts) + begin[piece]
+    starts = _start(number, resolution)
+    seconds = np.minimum(until[piece], _start(number + 1, resolution)) - np.maximum(
+        first[piece], starts
+    )
+    edges = np.flatnonzero(np.diff(number, prepend=-1))
+    if not len(edges):
+        return Periods(*(np.empty(0, np.int64) for _ in range(6)))
+    prices = price[piece]
+    last = np.append(edges[1:], len(piece)) - 1
+    return Periods(
+        t=starts[edges],
+        open=prices[edges],
+        close=prices[last],
+        min=np.minimum.reduceat(prices, edges),
+        max=np.maximum.reduceat(prices, edges),
+        mean=_mean(prices, seconds, edges),
+    )
+
+
+def money(units: Ints) -> list[float | Decimal]:
+    """Prices in units of 1/10,000 as numbers that print exactly."""
+    if not len(units) or units.max() < EXACT:
+        return (units / SCALE).tolist()  # type: ignore[no-any-return]
+    return [Decimal(unit) / SCALE for unit in units.tolist()]
+
+
+def _mean(prices: Ints, seconds: Ints, edges: Ints) -> Ints:
+    """Weighted by time and rounded half up; where no time passed, the plain mean."""
+    total = np.add.reduceat(seconds, edges)
+    timeless = np.repeat(total == 0, np.diff(np.append(edges, len(prices))))
+    weight = np.where(timeless, 1, seconds)
+    # Prices go up to 10^16 units and a month has 2.7e6 s: past 2^62 only Python's integers hold it.
+    exact: Any = object if int(prices.max()) * int(weight.sum()) >= 2**62 else np.int64
+    paid = np.add.reduceat(prices.astype(exact) * weight.astype(exact), edges)
+    total = np.add.reduceat(weight, edges).astype(exact)
+    return ((2 * paid + total) // (2 * total)).astype(np.int64)  # type: ignore[no-any-return]
+
+
+def _number(seconds: Ints, resolution: Resolution) -> Ints:
+    """Number of the period that holds this second; 1970-01-01 was a Thursday."""
+    if resolution == "day":
+        return seconds // DAY
+    if resolution == "week":
+        return (seconds // DAY + 3) // 7
+    return seconds.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+
+
+def _start(number: Ints, resolution: Resolution) -> Ints:
+    if resolution == "day":
+        return number * DAY
+    if resolution == "week":
+        return (number * 7 - 3) * DAY
+    return number.astype("datetime64[M]").astype("datetime64[s]").astype(np.int64)

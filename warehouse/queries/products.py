@@ -1,0 +1,80 @@
+"""Products by filters, and the product that somebody means."""
+
+from decimal import Decimal
+from typing import Any
+
+from warehouse.connection import Version
+from warehouse.search import Filters
+
+ORDERS = {
+    "title": "title NULLS LAST, product_id",
+    "price": "best_price NULLS LAST, product_id",
+    "-price": "best_price DESC NULLS LAST, product_id",
+    "newest": "first_observed_at DESC, product_id",
+}
+BY_FILTERS = """
+FROM product
+WHERE ($category IS NULL OR category_slug = $category OR starts_with(category_slug, $category || '.'))
+    AND ($brand IS NULL OR brand_slug = $brand)
+    AND ($retailer IS NULL OR list_contains(retailers, $retailer))
+    AND ($availability IS NULL OR list_contains(availability, $availability))
+    AND ($currency IS NULL OR currency = $currency)
+    AND ($min_price IS NULL OR best_price >= $min_price)
+    AND ($max_price IS NULL OR best_price <= $max_price)
+ORDER BY {order} LIMIT $limit OFFSET $offset
+"""
+CURRENCIES = "SELECT DISTINCT currency FROM product ORDER BY currency"
+BY_GTIN = "SELECT product_id FROM offer WHERE gtin = ? ORDER BY first_observed_at, offer_id LIMIT 1"
+BY_SKU = "SELECT product_id FROM offer WHERE retailer = ? AND sku = ?"
+BY_KEY = """
+SELECT product_id FROM offer WHERE product_key = ? ORDER BY first_observed_at, offer_id LIMIT 1
+"""
+BY_URL = """
+SELECT product_id FROM offer WHERE url IS NOT NULL AND url_key(url) = url_key(?)
+ORDER BY last_observed_at DESC, offer_id LIMIT 1
+"""
+
+
+def products_by_filters(
+    version: Version, filters: Filters, order: str, limit: int, offset: int
+) -> list[dict[str, Any]]:
+    """Rows of `product` in one of ORDERS. Prices are compared in each product's own currency."""
+    found = version.file.cursor().execute(
+        BY_FILTERS.format(order=ORDERS[order]),
+        {
+            "category": filters.category,
+            "brand": filters.brand,
+            "retailer": filters.retailer,
+            "availability": filters.availability,
+            "currency": filters.currency,
+            "min_price": _exact(filters.min_price),
+            "max_price": _exact(filters.max_price),
+            "limit": limit,
+            "offset": offset,
+        },
+    )
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def _exact(price: Decimal | None) -> Decimal | None:
+    return None if price is None else price.quantize(Decimal("0.0001"))
+
+
+def currencies(version: Version) -> list[str]:
+    """The currencies that products have."""
+    return [row["currency"] for row in version.query(CURRENCIES)]
+
+
+def product_of(version: Version, **by: str) -> int | None:
+    """The product of a `gtin` (14 digits), a `retailer` and `sku`, a `url` or a `product_key`."""
+    match by:
+        case {"gtin": gtin}:
+            found = version.query(BY_GTIN, [gtin])
+        case {"retailer": retailer, "sku": sku}:
+            found = version.query(BY_SKU, [retailer, sku])
+        case {"product_key": key}:
+            found = version.query(BY_KEY, [key])
+        case _:
+            found = version.query(BY_URL, [by["url"]])
+    return found[0]["product_id"] if found else None

@@ -1,0 +1,30 @@
+"""Categories, brands and retailers."""
+
+from typing import Any
+
+from warehouse.connection import Version
+
+CATEGORIES = "FROM category ORDER BY path, slug LIMIT ? OFFSET ?"
+CATEGORY = """
+FROM category WHERE slug = ?1 OR parent_slug = ?1 OR starts_with(?1, slug || '.') ORDER BY depth, path
+"""
+BRANDS = "FROM brand ORDER BY name, slug LIMIT ? OFFSET ?"
+RETAILERS = "FROM retailer ORDER BY retailer LIMIT ? OFFSET ?"
+
+
+def categories(version: Version, limit: int, offset: int) -> list[dict[str, Any]]:
+    """The tree, every branch before its twigs."""
+    return version.query(CATEGORIES, [limit, offset])
+
+
+def category_and_kin(version: Version, slug: str) -> list[dict[str, Any]]:
+    """The category with its ancestors and its children; nothing if there is no such slug."""
+    return version.query(CATEGORY, [slug])
+
+
+def brands(version: Version, limit: int, offset: int) -> list[dict[str, Any]]:
+    return version.query(BRANDS, [limit, offset])
+
+
+def retailers(version: Version, limit: int, offset: int) -> list[dict[str, Any]]:
+    return version.query(RETAILERS, [limit, offset])
