@@ -15,9 +15,9 @@ from pricepulse.contract import Cursor, Limit, Price, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import Page, cut, offset_of
 from warehouse.connection import Version
+from warehouse.quality import normal_gtin
 from warehouse.queries import products as product_queries
 from warehouse.queries import taxonomy
-from warehouse.quality import normal_gtin
 from warehouse.search import Filters
 
 Text = Annotated[str | None, QueryParameter(max_length=200)]
@@ -267,9 +267,7 @@ def lookup_product(
         if value is not None
     }  # fmt: skip
     if set(given) not in ({"gtin"}, {"retailer", "sku"}, {"url"}, {"product_key"}):
-        raise InvalidInputError(
-            "give one of: gtin; retailer and sku; url; product_key", errors=[]
-        )
+        raise InvalidInputError("give one of: gtin; retailer and sku; url; product_key", errors=[])
     if gtin is not None:
         given["gtin"] = normal_gtin(gtin) or ""
         if not given["gtin"]:

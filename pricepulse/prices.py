@@ -20,36 +20,28 @@ from warehouse.connection import Version
 Money = list[float | Decimal]
 
 
-class SpellSeries(msgspec.Struct, frozen=True, kw_only=True):
-    """One offer's spells in one currency, column by column. `t` and `until`: first and last
-    observed, Unix seconds."""
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """One offer in one currency, column by column; times are Unix seconds.
+
+    Spells: `t` and `until` (first and last observed), `price`, `list_price`, `availability`,
+    `observations`. Periods: `t` (the period's start in UTC) and `open` to `mean`; periods of which
+    nothing is known are absent."""
 
     offer_id: str
     retailer: str
     sku: str
     currency: str
     t: list[int]
-    until: list[int]
-    price: Money
-    list_price: list[float | Decimal | None]
-    availability: list[str]
-    observations: list[int]
-
-
-class PeriodSeries(msgspec.Struct, frozen=True, kw_only=True):
-    """One offer's prices in one currency by day, week or month. `t`: the period's start in UTC,
-    Unix seconds; periods of which nothing is known are absent."""
-
-    offer_id: str
-    retailer: str
-    sku: str
-    currency: str
-    t: list[int]
-    open: Money
-    close: Money
-    min: Money
-    max: Money
-    mean: Money
+    until: list[int] | msgspec.UnsetType = msgspec.UNSET
+    price: Money | msgspec.UnsetType = msgspec.UNSET
+    list_price: list[float | Decimal | None] | msgspec.UnsetType = msgspec.UNSET
+    availability: list[str] | msgspec.UnsetType = msgspec.UNSET
+    observations: list[int] | msgspec.UnsetType = msgspec.UNSET
+    open: Money | msgspec.UnsetType = msgspec.UNSET
+    close: Money | msgspec.UnsetType = msgspec.UNSET
+    min: Money | msgspec.UnsetType = msgspec.UNSET
+    max: Money | msgspec.UnsetType = msgspec.UNSET
+    mean: Money | msgspec.UnsetType = msgspec.UNSET
 
 
 class History(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,16 +49,12 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
     resolution: str
     as_of: datetime | None
     version: int
-    series: list[SpellSeries | PeriodSeries]
+    series: list[Series]
 
 
-Moment = Annotated[
-    str | None,
-    QueryParameter(
-        max_length=40,
-        description="A day (`2026-11-22`, begins at 00:00 UTC) or a time with its offset.",
-    ),
-]
+MOMENT = "A day (`2026-11-22`, begins at 00:00 UTC) or a time with its offset."
+From = Annotated[str | None, QueryParameter(name="from", max_length=40, description=MOMENT)]
+To = Annotated[str | None, QueryParameter(max_length=40, description=MOMENT)]
 
 
 @get("/products/{product_id:str}/history", tags=["prices"], opt={"versioned": True})
@@ -74,8 +62,8 @@ async def get_history(
     request: Request[Any, Any, Any],
     product_id: FromPath[str],
     resolution: Literal["spells", "day", "week", "month"] = "spells",
-    from_: Annotated[Moment, QueryParameter(name="from")] = None,
-    to: Moment = None,
+    from_: From = None,
+    to: To = None,
     retailer: str | None = None,
 ) -> History:
     """Price history of a product, ready to plot.
@@ -105,7 +93,7 @@ async def get_history(
 
 def _series(
     version: Version, offer: dict[str, Any], resolution: Any, start: int | None, end: int | None
-) -> Iterator[SpellSeries | PeriodSeries]:
+) -> Iterator[Series]:
     spells = version.columns.spells(offer)
     if resolution == "spells":
         spells = history.between(spells, start, end)
@@ -133,11 +121,9 @@ def _by_currency(version: Version, spells: Spells) -> Iterator[tuple[str, Any]]:
         yield version.columns.currencies[code], codes == code
 
 
-def _of_spells(
-    version: Version, offer: dict[str, Any], currency: str, spells: Spells
-) -> SpellSeries:
+def _of_spells(version: Version, offer: dict[str, Any], currency: str, spells: Spells) -> Series:
     words = version.columns.availabilities
-    return SpellSeries(
+    return Series(
         offer_id=str(offer["offer_id"]),
         retailer=offer["retailer"],
         sku=offer["sku"],
@@ -151,10 +137,8 @@ def _of_spells(
     )
 
 
-def _of_periods(
-    offer: dict[str, Any], currency: str, periods: history.Periods
-) -> PeriodSeries:
-    return PeriodSeries(
+def _of_periods(offer: dict[str, Any], currency: str, periods: history.Periods) -> Series:
+    return Series(
         offer_id=str(offer["offer_id"]),
         retailer=offer["retailer"],
         sku=offer["sku"],

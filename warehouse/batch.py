@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import os
-import time
+import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import reduce
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import duckdb
 import polars as pl
@@ -26,6 +29,9 @@ DETAILS = (
     "category", "unit_quantity", "unit", "product_key",
 )  # fmt: skip
 TABLES = ("observation", "offer_detail", "rejected", "offer")
+
+
+Item = TypeVar("Item")
 
 
 class IdempotencyConflict(ValueError):
@@ -72,16 +78,20 @@ def append(
     """
     if known := find_batch(lake, content, idempotency_key):
         return known
-    staged = _Staged(lake, _new_batch_id(now), now)
-    try:
-        for chunk in feed.chunks():
-            staged.add(chunk)
-            progress(staged.rows)
-        staged.report_two_prices()
-        batch = staged.batch(content, source, list(feed.unknown_columns))
-        return _commit(lake, staged, batch, idempotency_key)
-    finally:
-        staged.remove_unused()
+    # Three threads: one reads and checks ahead, one writes, this one sorts.
+    with ThreadPoolExecutor(2) as pool:
+        staged = _Staged(lake, _new_batch_id(now), now, pool)
+        try:
+            checked = ((chunk.height, quality.check(chunk, now)) for chunk in feed.chunks())
+            for rows, judged in _one_ahead(checked, pool):
+                staged.add(rows, judged)
+                progress(staged.rows)
+            staged.report_two_prices()
+            batch = staged.batch(content, source, list(feed.unknown_columns))
+            staged.finish_writing()
+            return _commit(lake, staged, batch, idempotency_key)
+        finally:
+            staged.remove_unused()
 
 
 def find_batch(lake: Lake, content: str, idempotency_key: str | None = None) -> Batch | None:
@@ -94,12 +104,12 @@ def find_batch(lake: Lake, content: str, idempotency_key: str | None = None) -> 
     if found.is_empty():
         return None
     row = found.row(0, named=True)
-    if idempotency_key is not None and row["idempotency_key"] == idempotency_key:
-        if row["content_hash"] != content:
-            raise IdempotencyConflict(
-                f"the Idempotency-Key {idempotency_key!r} was used before for other content; "
-                "send the same bytes again, or choose a new key"
-            )
+    same_key = idempotency_key is not None and row["idempotency_key"] == idempotency_key
+    if same_key and row["content_hash"] != content:
+        raise IdempotencyConflict(
+            f"the Idempotency-Key {idempotency_key!r} was used before for other content; "
+            "send the same bytes again, or choose a new key"
+        )
     return batch_from_row(row, duplicate=True)
 
 
@@ -160,6 +170,8 @@ class _Staged:
     lake: Lake
     batch_id: int
     now: datetime
+    pool: ThreadPoolExecutor
+    writing: list[Future[None]] = field(default_factory=list)
     rows: int = 0
     rejected: int = 0
     committed: bool = False
@@ -171,38 +183,46 @@ class _Staged:
         )
     )
     spans: list[pl.DataFrame] = field(default_factory=list)
+    repeated: list[pl.Series] = field(default_factory=list)
     inlined: set[str] = field(default_factory=set)
 
-    def add(self, chunk: pl.DataFrame) -> None:
-        self.rows += chunk.height
-        checked = quality.check(chunk, self.now)
+    def add(self, height: int, checked: quality.Checked) -> None:
+        self.rows += height
         self._reject(checked.rejected)
         if checked.accepted.is_empty():
             return
-        rows = self._with_offer_ids(checked.accepted).with_columns(
-            batch_id=pl.lit(self.batch_id, dtype=pl.Int64)
-        )
+        rows = self._with_offer_ids(checked.accepted)
         # Sorted by offer: spells then fold without another sort, and the file is half the size.
-        rows = rows.sort("offer_id", "observed_at", "line")
-        self._stage("observation", rows.select("offer_id", *OBSERVED, "batch_id", "line"))
-        self._stage("offer_detail", _runs_of_details(rows))
-        self.spans.append(
-            rows.lazy()
-            .group_by("offer_id")
-            .agg(
-                first=pl.col("observed_at").min(),
-                last=pl.col("observed_at").max(),
-                repeated=(pl.col("observed_at").diff() == pl.duration()).any(),
-            )
-            .collect()
+        # Only the narrow part is sorted whole: what is said besides prices repeats, and is taken
+        # where it changes. It is compared by hash (64 bits: one change in 10^19 is overlooked).
+        order = rows.select(pl.arg_sort_by("offer_id", "observed_at", "line")).to_series()
+        batch = pl.lit(self.batch_id, dtype=pl.Int64).alias("batch_id")
+        narrow = rows.select("offer_id", *OBSERVED, batch, "line", _said(rows))[order]
+        self._stage("observation", narrow.drop("said"))
+        starts, ends = _runs(narrow, "offer_id", "said")
+        details = rows[order[ends]].select(
+            "offer_id",
+            narrow["observed_at"][starts].alias("first_seen_at"),
+            pl.col("observed_at").alias("last_seen_at"),
+            *DETAILS,
+            batch,
+            "line",
         )
+        self._stage("offer_detail", details)
+        starts, ends = _runs(narrow, "offer_id")
+        times = narrow["observed_at"]
+        again = (pl.col("offer_id") == pl.col("offer_id").shift()) & (
+            pl.col("observed_at") == pl.col("observed_at").shift()
+        )
+        self.repeated.append(narrow.filter(again)["offer_id"])
+        self.spans.append(narrow[starts].select("offer_id", first=times[starts], last=times[ends]))
 
     def _with_offer_ids(self, rows: pl.DataFrame) -> pl.DataFrame:
         key = ["retailer", "sku"]
         found = rows.join(self.offers, on=key, how="left", maintain_order="left")
         if not found["offer_id"].null_count():
             return found
-        new = found.filter(pl.col("offer_id").is_null()).select(key).unique()
+        new = found.filter(pl.col("offer_id").is_null()).select(key).unique()  # noqa: F841 (in SQL)
         with self.lake.cursor() as cursor:
             hashed = cursor.execute(f"SELECT retailer, sku, {OFFER_ID} AS offer_id FROM new").pl()
         self.offers = pl.concat([self.offers, hashed])
@@ -218,9 +238,10 @@ class _Staged:
             return
         spans = pl.concat(self.spans).sort("offer_id", "first")
         overlap = pl.col("first") <= pl.col("last").cum_max().shift().over("offer_id")
-        offers = spans.filter(overlap | pl.col("repeated"))["offer_id"].unique()
+        offers = pl.concat([*self.repeated, spans.filter(overlap)["offer_id"]]).unique()
         if offers.is_empty():
             return
+        self.finish_writing()
         rows = (
             pl.scan_parquet([path for path, _ in self.files["observation"]])
             .filter(pl.col("offer_id").is_in(offers.implode()))
@@ -279,29 +300,33 @@ class _Staged:
     def _stage(self, table: str, rows: pl.DataFrame) -> None:
         files = self.files.setdefault(table, [])
         folder = f"{self.lake.data_url}/main/{table}"
+        if "://" not in folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
         path = f"{folder}/{self.batch_id}-{len(files):05}.parquet"
         files.append((path, rows.height))
-        if "://" in path:
-            rows.write_parquet(path, compression="zstd")
-            return
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        with Path(path).open("wb") as file:
-            rows.write_parquet(file, compression="zstd")
-            file.flush()
-            os.fsync(file.fileno())
+        self.finish_writing(but=2)  # Memory holds the files of three chunks at most.
+        self.writing.append(self.pool.submit(_write, rows, path))
+
+    def finish_writing(self, but: int = 0) -> None:
+        while len(self.writing) > but:
+            self.writing.pop(0).result()
 
     def register(self, cursor: duckdb.DuckDBPyConnection, table: str) -> None:
         """Make the staged files part of the table; few rows go into the catalog instead."""
         files = self.files.get(table, [])
         if files and sum(height for _, height in files) < INLINE_ROWS:
-            rows = pl.concat([pl.read_parquet(path) for path, _ in files])
-            cursor.execute(f"INSERT INTO lake.{table} BY NAME SELECT * FROM rows")  # noqa: S608
+            rows = pl.concat([pl.read_parquet(path) for path, _ in files])  # noqa: F841 (in SQL)
+            cursor.execute(f"INSERT INTO lake.{table} BY NAME SELECT * FROM rows")
             self.inlined.add(table)
         elif files:
-            pattern = files[0][0].replace("-00000.parquet", "-*.parquet")
+            # One pattern for all of them; the folder's own name is no pattern.
+            folder, name = files[0][0].rsplit("/", 1)
+            folder = re.sub(r"([\[\]*?])", r"[\1]", folder)
+            pattern = f"{folder}/{name.replace('-00000.parquet', '-*.parquet')}"
             cursor.execute(f"CALL ducklake_add_data_files('lake', '{table}', ?)", [pattern])
 
     def remove_unused(self) -> None:
+        wait(self.writing)
         for table, files in self.files.items():
             if not self.committed or table in self.inlined:
                 for path, _ in files:
@@ -309,19 +334,33 @@ class _Staged:
                         Path(path).unlink(missing_ok=True)
 
 
-def _runs_of_details(rows: pl.DataFrame) -> pl.DataFrame:
-    """One row for consecutive rows of an offer (sorted by time) that say the same besides prices."""
+def _write(rows: pl.DataFrame, path: str) -> None:
+    if "://" in path:
+        rows.write_parquet(path, compression="zstd")
+        return
+    with Path(path).open("wb") as file:
+        rows.write_parquet(file, compression="zstd")
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _said(rows: pl.DataFrame) -> pl.Expr:
+    """One hash of what each row says besides prices."""
     said = [name for name in DETAILS if rows[name].null_count() < rows.height]
-    other = pl.col("offer_id") != pl.col("offer_id").shift()
-    for name in said:
-        other = other | pl.col(name).ne_missing(pl.col(name).shift())
-    starts = rows.select(other.fill_null(value=True).arg_true()).to_series()
-    ends = pl.concat([starts[1:], pl.Series([rows.height], dtype=starts.dtype)]) - 1
-    return rows[ends].select(
-        "offer_id",
-        rows["observed_at"][starts].alias("first_seen_at"),
-        pl.col("observed_at").alias("last_seen_at"),
-        *DETAILS,
-        "batch_id",
-        "line",
-    )
+    hashes = [pl.col(name).hash(seed=place) for place, name in enumerate(said)]
+    return reduce(operator.xor, hashes, pl.lit(0, dtype=pl.UInt64)).alias("said")
+
+
+def _runs(rows: pl.DataFrame, *names: str) -> tuple[pl.Series, pl.Series]:
+    """First and last row of each stretch in which the columns do not change."""
+    begins = pl.any_horizontal(pl.col(name) != pl.col(name).shift() for name in names)
+    starts = rows.select(begins.fill_null(value=True).arg_true()).to_series()
+    return starts, pl.concat([starts[1:], pl.Series([rows.height], dtype=starts.dtype)]) - 1
+
+
+def _one_ahead(items: Iterator[Item], pool: ThreadPoolExecutor) -> Iterator[Item]:
+    """The items, each made in another thread while the one before is being used."""
+    coming = pool.submit(next, items, None)
+    while (item := coming.result()) is not None:
+        coming = pool.submit(next, items, None)
+        yield item

@@ -12,11 +12,14 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import itertools
+import json
 import math
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -30,7 +33,9 @@ from warehouse.lake import Lake
 
 SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
-SCHEMA_HASH = hashlib.sha256((SCHEMA + CATALOG + Path(spells.__file__).read_text()).encode()).hexdigest()
+SCHEMA_HASH = hashlib.sha256(
+    (SCHEMA + CATALOG + Path(spells.__file__).read_text()).encode()
+).hexdigest()
 # About 0.4 GB of frame a range; more new rows than that are cheaper in a full build.
 RANGE_ROWS = 4_000_000
 ID_BITS = 63
@@ -105,16 +110,14 @@ def build(
         if previous and since and since.nothing:
             return Built(previous.tag, previous.version, "none")
         tag = _next_tag(versions, snapshot)
-        folder = versions / f"tmp-{tag}"
-        folder.mkdir()
+        # A name of its own for each attempt: DuckDB knows open files by their path.
+        folder = Path(tempfile.mkdtemp(prefix=f"tmp-{tag}-", dir=versions))
+        folder.chmod(0o755)
         try:
-            if previous and since:
-                work = _Work(folder, lake, snapshot, vouch, versions / previous.tag)
-                work.increment(since)
-            else:
-                work = _Work(folder, lake, snapshot, vouch, None)
-                work.fold_everything()
-            observations = work.finish()
+            base = versions / previous.tag if previous and since else None
+            with closing(_Work(folder, lake, snapshot, vouch, base)) as work:
+                work.increment(since) if since else work.fold_everything()
+                observations = work.finish()
             _put_into_service(data, folder, tag)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
@@ -128,7 +131,7 @@ def remove_old_versions(data: Path, older_than: timedelta, now: datetime) -> lis
         tags = sorted(folder.name for folder in (data / "versions").glob("[0-9]*"))
         current = current_tag(data)
         removed = []
-        for tag, successor in zip(tags, tags[1:], strict=False):
+        for tag, successor in itertools.pairwise(tags):
             replaced_at = (data / "versions" / successor).stat().st_mtime
             if tag != current and now.timestamp() - replaced_at > older_than.total_seconds():
                 shutil.rmtree(data / "versions" / tag)
@@ -148,14 +151,11 @@ def _usable(data: Path, vouch: timedelta) -> _Previous | None:
     path = data / "warehouse.duckdb"
     if tag is None or not path.exists():
         return None
-    with duckdb.connect(str(path.resolve()), read_only=True) as file:
-        try:
-            found = file.execute("SELECT version, vouch_days, schema_hash FROM build").fetchone()
-        except duckdb.CatalogException:
-            return None
-    if not found or found[1:] != (vouch / timedelta(days=1), SCHEMA_HASH):
+    # Not asked of the file itself: this process may have it open under other settings.
+    made = json.loads((path.resolve().parent / "build.json").read_text())
+    if (made["vouch_days"], made["schema_hash"]) != (vouch / timedelta(days=1), SCHEMA_HASH):
         return None
-    return _Previous(tag, int(found[0]))
+    return _Previous(tag, made["version"])
 
 
 def _next_tag(versions: Path, snapshot: int) -> str:
@@ -299,12 +299,13 @@ class _Work:
         if late.is_empty():
             return
         rows, details = (
-            self.lake.rows_of(table, self.snapshot, late) for table in ("observation", "offer_detail")
+            self.lake.rows_of(table, self.snapshot, late)
+            for table in ("observation", "offer_detail")
         )
         folded = spells.fold(rows, self.vouch)
         gone = late.to_frame()  # noqa: F841 (DuckDB reads it by name)
         for table, anew in zip(FOLDED, folded, strict=True):
-            self.db.execute(f"DELETE FROM {table} WHERE offer_id IN (FROM gone)")  # noqa: S608
+            self.db.execute(f"DELETE FROM {table} WHERE offer_id IN (FROM gone)")
             self._insert(table, anew)
         self._replace_offers(_offers(folded.spells, rows, details, self._names(late)))
 
@@ -317,13 +318,13 @@ class _Work:
 
     def _insert(self, table: str, rows: pl.DataFrame) -> None:
         if rows.height:
-            self.db.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")  # noqa: S608
+            self.db.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
 
     def finish(self) -> int:
         """Products and the rest of the catalog, checks, hot columns, search; observations shown."""
         link = self.lake.frame(  # noqa: F841 (DuckDB reads it by name)
-            "SELECT offer_id, arg_max(product_id, linked_at) AS product_id "
-            f"FROM lake.offer_link AT (VERSION => {self.snapshot}) GROUP BY offer_id"  # noqa: S608
+            "SELECT offer_id, arg_max_null(product_id, linked_at) AS product_id "
+            f"FROM lake.offer_link AT (VERSION => {self.snapshot}) GROUP BY offer_id"
         )
         self._write_build_row()
         self.db.execute("CREATE TEMP TABLE link AS FROM link")
@@ -334,8 +335,10 @@ class _Work:
         columns.write(self.folder, self.db)
         self._write_search()
         observations = self.db.execute("SELECT observations FROM build").fetchone()
-        self.db.close()
         return int(observations[0]) if observations else 0
+
+    def close(self) -> None:
+        self.db.close()
 
     def _write_build_row(self) -> None:
         """The build row; products whose best offer went stale since the last version are affected."""
@@ -347,6 +350,8 @@ class _Work:
             "FROM offer",
             [self.snapshot, days, SCHEMA_HASH],
         )
+        made = {"version": self.snapshot, "vouch_days": days, "schema_hash": SCHEMA_HASH}
+        (self.folder / "build.json").write_text(json.dumps(made))
         self.db.execute(
             "INSERT INTO affected SELECT DISTINCT o.product_id FROM offer AS o, build AS b, "
             "last_build AS l WHERE o.product_id IS NOT NULL "
@@ -378,7 +383,9 @@ class _Work:
         ).fetchall()
         found = [f"{count} {what}" for what, count in wrong if count]
         if found:
-            raise BuildBroken("the new warehouse file is wrong and was not used: " + ", ".join(found))
+            raise BuildBroken(
+                "the new warehouse file is wrong and was not used: " + ", ".join(found)
+            )
 
     def _write_search(self) -> None:
         target = self.folder / "search"
@@ -406,7 +413,7 @@ def search_documents(db: duckdb.DuckDBPyConnection, source: str) -> pl.DataFrame
             brand_slug, retailers, availability, currency, best_price AS price, offers,
             first_observed_at AS first_seen_at
         FROM {source} ORDER BY product_id
-        """  # noqa: S608
+        """
     ).pl()
 
 
@@ -452,7 +459,6 @@ def _extended(offers: pl.DataFrame, known: pl.DataFrame, tails: pl.DataFrame) ->
         *(pl.coalesce(name, f"{name}_before").alias(name) for name in kept),
         pl.coalesce("first_observed_at_before", "first_observed_at").alias("first_observed_at"),
         (
-            pl.col("observations")
-            + (pl.col("observations_before") - pl.col("tail")).fill_null(0)
+            pl.col("observations") + (pl.col("observations_before") - pl.col("tail")).fill_null(0)
         ).alias("observations"),
     ).select(*offers.columns, "product_id")

@@ -24,7 +24,7 @@ import pyarrow.ipc
 # Prices are integers of 1/10,000: DECIMAL(18,4) without its point. No list price is 0.
 SCALE = 10_000
 SPELLS = """
-SELECT epoch(first_observed_at)::BIGINT AS first, epoch(last_observed_at)::BIGINT AS last,
+SELECT epoch_us(first_observed_at) // 1000000 AS first, epoch_us(last_observed_at) // 1000000 AS last,
     (price * 10000)::BIGINT AS price, coalesce((list_price * 10000)::BIGINT, 0) AS list_price,
     currency, availability, observations
 FROM price_spell ORDER BY offer_id, first_observed_at
@@ -92,8 +92,7 @@ class Columns:
 
     def __init__(self, folder: Path) -> None:
         frames = {
-            name: _mapped(folder / f"{name}.arrow")
-            for name in ("products", "offers", "spells")
+            name: _mapped(folder / f"{name}.arrow") for name in ("products", "offers", "spells")
         }
         self._products, self._offers = frames["products"], frames["offers"]
         spells = frames["spells"]

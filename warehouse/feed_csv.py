@@ -41,7 +41,7 @@ class Csv:
         start = int(block.starts[0])
         table = self._parse(memoryview(block.data)[start:], lines, _multiline(block))
         frame = pl.from_arrow(table.select(self.header.known))
-        assert isinstance(frame, pl.DataFrame)  # noqa: S101
+        assert isinstance(frame, pl.DataFrame)
         return frame.with_columns(line=pl.Series(lines, dtype=pl.Int64))
 
     def _read_header(self, block: Block) -> Block:

@@ -72,7 +72,7 @@ class Ndjson:
             if table.num_rows != rows:
                 break  # two objects on one line
             frame = pl.from_arrow(table)
-            assert isinstance(frame, pl.DataFrame)  # noqa: S101
+            assert isinstance(frame, pl.DataFrame)
             return frame
         self.unexpected = "ignore"
         return None

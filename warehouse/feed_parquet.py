@@ -7,12 +7,14 @@ from typing import IO, Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from warehouse.feed_records import BLOCK_BYTES
 from warehouse.feed_source import COLUMNS, FeedError, Header, Source, refuse_columns
 
 NUMBERS = ("price", "list_price", "shipping", "unit_quantity")
+CATEGORY_BYTES = 8_000  # 2,000 characters
 ROW_GROUP_BYTES = 1 << 30  # what one slice may have to decode
 
 
@@ -76,7 +78,28 @@ def _parquet_header(header: Header, path: Path, max_bytes: int) -> int:
     for name in header.known:
         _refuse_dtype(name, schema[name])
     _refuse_bombs(metadata, len(header.known), max_bytes)
+    _refuse_long_categories(
+        path, [name for name in header.known if isinstance(schema[name], pl.Categorical | pl.Enum)]
+    )
     return int(metadata.num_rows)
+
+
+def _refuse_long_categories(path: Path, names: list[str]) -> None:
+    """Polars copies a category for every row: a megabyte in a million rows is a terabyte.
+
+    Plain text needs no such care: there the rows share one copy.
+    """
+    if not names:
+        return
+    for batch in pq.ParquetFile(path, read_dictionary=names).iter_batches(columns=names):
+        for name in batch.schema.names:
+            longest = pc.max(pc.binary_length(batch[name].dictionary)).as_py() or 0
+            if longest > CATEGORY_BYTES:
+                raise FeedError(
+                    "malformed",
+                    f"column {name} is a dictionary with a text of {longest:,} bytes; "
+                    f"at most {CATEGORY_BYTES:,} are read, or write the column as plain text",
+                )
 
 
 def _refuse_bombs(metadata: Any, columns: int, max_bytes: int) -> None:

@@ -34,7 +34,8 @@ def blocks(source: Source, head: bytes, quoted: bool) -> Iterator[Block]:
         feeds = np.flatnonzero(np.frombuffer(data, np.uint8) == 10)
         if len(data) > RECORD_BYTES and len(feeds) > len(data) // 4:
             raise FeedError(
-                "malformed", f"after line {line}: hardly anything but line feeds; remove blank lines"
+                "malformed",
+                f"after line {line}: hardly anything but line feeds; remove blank lines",
             )
         index = _outside_quotes(data, feeds) if quoted else np.arange(len(feeds))
         ends = feeds[index]

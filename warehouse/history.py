@@ -43,7 +43,9 @@ def held_until(spells: Spells, vouch: int, as_of: int) -> Ints:
 
 def part(spells: Spells, keep: Any) -> Spells:
     """Some of the spells: a slice or a mask."""
-    return replace(spells, **{each.name: getattr(spells, each.name)[keep] for each in fields(spells)})
+    return replace(
+        spells, **{each.name: getattr(spells, each.name)[keep] for each in fields(spells)}
+    )
 
 
 def between(spells: Spells, start: int | None, end: int | None) -> Spells:

@@ -12,8 +12,8 @@ import fcntl
 import random
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from datetime import datetime, timedelta
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -48,13 +48,15 @@ class Lake:
 
         `catalog_url`: `sqlite:///path` or `postgresql://…`; `data_url`: a folder or `s3://…`.
         """
-        self.data_url = data_url.rstrip("/")
+        # Absolute: the same lake whatever the working directory; the catalog keeps paths relative.
+        local = "://" not in data_url
+        self.data_url = str(Path(data_url).resolve()) if local else data_url.rstrip("/")
         self._lock: Path | None = None
         self._db = duckdb.connect(config={"autoinstall_known_extensions": "false"})
         self._db.execute("SET TimeZone = 'UTC'")
         _load(self._db, duckdb_extension_ducklake, "ducklake")
-        if "://" not in data_url:
-            Path(data_url).mkdir(parents=True, exist_ok=True)
+        if local:
+            Path(self.data_url).mkdir(parents=True, exist_ok=True)
         else:
             _load_optional(self._db, "httpfs")
         if catalog_url.startswith("sqlite:///"):
@@ -70,7 +72,7 @@ class Lake:
             raise LakeError("the lake's catalog URL must begin with sqlite:/// or postgresql://")
         attach = (
             f"ATTACH '{_quoted('ducklake:' + target)}' AS lake (DATA_PATH '{_quoted(self.data_url)}/'"
-            f", DATA_INLINING_ROW_LIMIT {INLINE_ROWS}{meta})"
+            f", OVERRIDE_DATA_PATH true, DATA_INLINING_ROW_LIMIT {INLINE_ROWS}{meta})"
         )
         with self.writing():
             _retrying(lambda: self._db.execute(attach))
@@ -126,20 +128,19 @@ class Lake:
             return cursor.execute(sql, parameters or []).pl()
 
     def count(self, table: str, snapshot: int) -> int:
-        sql = f"SELECT count(*) FROM lake.{table} AT (VERSION => {snapshot})"  # noqa: S608
+        sql = f"SELECT count(*) FROM lake.{table} AT (VERSION => {snapshot})"
         return int(self.frame(sql).item())
 
     def count_inserted(self, table: str, after: int, upto: int) -> int:
         """Rows committed after snapshot `after`, up to and with `upto`, as `inserted` reads them."""
         if upto <= after:
             return 0
-        return int(self.frame(f"SELECT count(*) FROM {_inserted(table, after, upto)}").item())  # noqa: S608
+        return int(self.frame(f"SELECT count(*) FROM {_inserted(table, after, upto)}").item())
 
     def rows(self, table: str, snapshot: int, low: int, high: int) -> pl.DataFrame:
         """All rows of `table` as of `snapshot` for the offers from `low` up to and with `high`."""
         return self.frame(
-            f"SELECT * FROM lake.{table} AT (VERSION => {snapshot}) "  # noqa: S608
-            "WHERE offer_id BETWEEN ? AND ?",
+            f"SELECT * FROM lake.{table} AT (VERSION => {snapshot}) WHERE offer_id BETWEEN ? AND ?",
             [low, high],
         )
 
@@ -148,7 +149,7 @@ class Lake:
         wanted = offers.unique().to_frame("offer_id")  # noqa: F841 (DuckDB reads it by name)
         with self.cursor() as cursor:
             return cursor.execute(
-                f"SELECT * FROM lake.{table} AT (VERSION => {snapshot}) "  # noqa: S608
+                f"SELECT * FROM lake.{table} AT (VERSION => {snapshot}) "
                 "WHERE offer_id BETWEEN ? AND ? AND offer_id IN (SELECT offer_id FROM wanted)",
                 [offers.min(), offers.max()],
             ).pl()
@@ -159,7 +160,7 @@ class Lake:
         Raises `duckdb.Error` where `after + 1` has been expired: then a full build is due.
         """
         if upto <= after:
-            return self.frame(f"SELECT * FROM lake.{table} LIMIT 0")  # noqa: S608
+            return self.frame(f"SELECT * FROM lake.{table} LIMIT 0")
         return self.frame(f"FROM {_inserted(table, after, upto)}")
 
     def merge_small_files(self) -> int:
@@ -175,10 +176,11 @@ class Lake:
         """Forget snapshots older than `before` (but none from `keep_from` on) and their files."""
         with self.writing(), self.cursor() as cursor:
             kept = cursor.execute(
-                "SELECT snapshot_time FROM ducklake_snapshots('lake') WHERE snapshot_id = ?",
+                "SELECT snapshot_time::TIMESTAMP FROM ducklake_snapshots('lake') WHERE snapshot_id = ?",
                 [keep_from],
             ).fetchone()
-            before = min(before, kept[0].replace(tzinfo=None)) if kept else before
+            before = before.astimezone(UTC).replace(tzinfo=None)
+            before = min(before, kept[0]) if kept else before
             _retrying(
                 lambda: cursor.execute(
                     f"CALL ducklake_expire_snapshots('lake', older_than => TIMESTAMPTZ '{before}+00')"
@@ -206,10 +208,8 @@ def transaction(cursor: duckdb.DuckDBPyConnection) -> Iterator[None]:
         yield
         cursor.execute("COMMIT")
     except BaseException:
-        try:
+        with suppress(duckdb.Error):  # A commit that failed has ended its transaction already.
             cursor.execute("ROLLBACK")
-        except duckdb.Error:
-            pass  # A commit that failed has already ended its transaction.
         raise
 
 

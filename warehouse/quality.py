@@ -5,7 +5,6 @@ rule costs one hash of the column (10 to 25 ms) whatever it does. Typed columns 
 their minimum and maximum, and row by row only where those break a rule.
 """
 
-from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import NamedTuple
@@ -13,9 +12,20 @@ from typing import NamedTuple
 import polars as pl
 
 from warehouse.currencies import CURRENCIES
+from warehouse.quality_values import (
+    MONEY,
+    TIME,
+    Judged,
+    V,
+    first_rule,
+    number_text,
+    spread,
+    time_text,
+    typed_number,
+    typed_time,
+    where_kept,
+)
 
-MONEY = pl.Decimal(18, 4)
-TIME = pl.Datetime("us")
 SCHEMA: dict[str, pl.DataType | type[pl.DataType]] = {
     "retailer": pl.String,
     "sku": pl.String,
@@ -84,21 +94,12 @@ VALUE_SHOWN = 200
 LIMIT = Decimal(10) ** 12
 LATEST = timedelta(minutes=5)
 
-V = pl.col("value")
-
 
 class Checked(NamedTuple):
     """`accepted`: SCHEMA and line Int64. `rejected`: line, field, rule, value, kept (see check)."""
 
     accepted: pl.DataFrame
     rejected: pl.DataFrame
-
-
-class Judged(NamedTuple):
-    """A column and, where something is wrong, the rule that each row breaks (else null)."""
-
-    clean: pl.Series
-    rule: pl.Series | None = None
 
 
 def check(frame: pl.DataFrame, now: datetime) -> Checked:
@@ -184,59 +185,37 @@ def _plain_text(frame: pl.DataFrame) -> dict[str, pl.Series]:
 
 
 def _distinct(raws: dict[str, pl.Series]) -> dict[str, pl.Series]:
-    """Distinct values of the text columns, all at once (half the time on two cores); of columns
-    that seldom repeat (URLs) the values as they are, because a hash of them gains nothing."""
-    texts = {name: raw for name, raw in raws.items() if raw.dtype == pl.String}
-    seldom = {
-        name: raw
-        for name, raw in texts.items()
-        if raw.head(4096).n_unique() > 0.7 * min(4096, len(raw))
-    }
-    often = pl.DataFrame({name: raw for name, raw in texts.items() if name not in seldom})
+    """Distinct values of the text columns; of columns that seldom repeat (URLs) the values as they
+    are, because a hash of them gains nothing; of constant ones (currency) without a hash."""
+    found: dict[str, pl.Series] = {}
+    for name, raw in raws.items():
+        if raw.dtype != pl.String:
+            continue
+        sample = raw.head(4096)
+        different = sample.n_unique()
+        if different > 0.7 * len(sample):
+            found[name] = raw
+        elif different == 1 and raw.null_count() == 0 and (raw == raw[0]).all():
+            found[name] = raw.head(1)
+    often = pl.DataFrame({n: r for n, r in raws.items() if r.dtype == pl.String and n not in found})
     lists = often.select(pl.all().unique().implode())
-    return seldom | {name: lists[name].explode() for name in often.columns}
+    return found | {name: lists[name].explode() for name in often.columns}
 
 
 def _judge(name: str, raw: pl.Series, distinct: pl.Series | None, latest: datetime) -> Judged:
     if distinct is not None:
-        judged = _spread(raw, distinct, lambda values: _judge_text(name, values, latest))
+        judged = spread(raw, distinct, lambda values: _judge_text(name, values, latest))
     elif isinstance(raw.dtype, pl.Datetime):
-        judged = _typed_time(raw, latest)
+        judged = typed_time(raw, latest)
     else:
-        judged = _bounded(name, _typed_number(raw))
+        judged = _bounded(name, typed_number(raw))
     clean, rule = judged
     if name in REQUIRED and clean.null_count():
         missing = clean.is_null() & rule.is_null() if rule is not None else clean.is_null()
-        rule = _first_rule(rule, missing, "required_missing") if missing.any() else rule
+        rule = first_rule(rule, missing, "required_missing") if missing.any() else rule
     elif name in DEFAULTS and clean.null_count():
         clean = clean.fill_null(DEFAULTS[name])
     return Judged(clean, rule)
-
-
-def _first_rule(rule: pl.Series | None, broken: pl.Series, name: str) -> pl.Series:
-    """`rule`, and `name` where it says nothing yet and `broken` is true."""
-    blank = pl.repeat(None, len(broken), dtype=pl.String, eager=True) if rule is None else rule
-    frame = pl.DataFrame({"rule": blank, "broken": broken})
-    found = pl.when("broken").then(pl.lit(name))
-    return frame.select(pl.coalesce("rule", found).alias("rule")).to_series()
-
-
-def _spread(raw: pl.Series, distinct: pl.Series, judge: Callable[[pl.Series], Judged]) -> Judged:
-    """Judge the distinct values and give each row what its value got."""
-    clean, rule = judge(distinct)
-    if rule is not None and rule.null_count() == len(rule):
-        rule = None
-    if distinct is raw:
-        return Judged(clean, rule)
-    if rule is None and clean.dtype == pl.String and clean.equals(distinct):
-        return Judged(raw)
-    verdicts = pl.DataFrame({"value": distinct, "clean": clean})
-    if rule is not None:
-        verdicts = verdicts.with_columns(rule=rule)
-    rows = raw.to_frame("value").join(
-        verdicts, on="value", how="left", nulls_equal=True, maintain_order="left"
-    )
-    return Judged(rows["clean"], rows["rule"] if rule is not None else None)
 
 
 # Text. Each judge is a pair of expressions on the trimmed text `value`: the clean value, the rule.
@@ -247,16 +226,16 @@ def _judge_text(name: str, values: pl.Series, latest: datetime) -> Judged:
     trimmed = V.str.strip_chars()
     text = values.to_frame("value").with_columns(
         value=pl.when(trimmed != "").then(trimmed),
-        rule=pl.when(V.str.len_chars() > cap)
+        rule=pl.when(trimmed.str.len_chars() > cap)
         .then(pl.lit("text_too_long"))
-        .when(V.str.contains(_control(name)))
+        .when(trimmed.str.contains(_control(name)))
         .then(pl.lit("control_character")),
     )
     text = text.with_columns(value=pl.when(pl.col("rule").is_null()).then(V))
     if SCHEMA[name] == MONEY:
-        judged = _bounded(name, _number(text["value"]))
+        judged = _bounded(name, number_text(text["value"]))
     elif name == "observed_at":
-        judged = _time(text["value"], latest)
+        judged = time_text(text["value"], latest)
     else:
         clean, broken = _word(name)
         found = text.select(
@@ -326,103 +305,17 @@ def normal_gtin(text: str) -> str | None:
     return found
 
 
-# Numbers
-
-
-_SHAPE = r"^([+-])?([0-9]*)(?:\.([0-9]+))?(?:[eE]([+-]?[0-9]+))?$"
-
-
-def _number(values: pl.Series) -> Judged:
-    """Decimal text, exactly: its digits without zeros at either end, and a power of ten."""
-    part = V.str.extract_groups(_SHAPE).struct
-    exponent = part[3].cast(pl.Int64, strict=False).clip(-10_000, 10_000)
-    huge = pl.when(part[3].str.starts_with("-")).then(-10_000).otherwise(10_000)
-    parts = values.to_frame("value").select(
-        V,
-        minus=(part[0] == "-").fill_null(False),
-        digits=part[1] + part[2].fill_null(""),
-        decimals=part[2].str.len_bytes().fill_null(0).cast(pl.Int64),
-        exponent=pl.when(part[3].is_null()).then(0).otherwise(exponent.fill_null(huge)),
-    )
-    digits = pl.col("digits").str.strip_chars_start("0")
-    short = digits.str.strip_chars_end("0")
-    zeros = digits.str.len_bytes().cast(pl.Int64) - short.str.len_bytes()
-    scale = pl.col("decimals") - pl.col("exponent") - zeros
-    parts = parts.with_columns(short=short, scale=pl.when(short == "").then(0).otherwise(scale))
-    size = pl.col("short").str.len_bytes().cast(pl.Int64) - pl.col("scale")
-    rule = (
-        pl.when(V.is_null())
-        .then(None)
-        .when(pl.col("digits").fill_null("") == "")
-        .then(pl.lit("not_a_number"))
-        .when((size > 12) & ~pl.col("minus"))
-        .then(pl.lit("too_large"))
-        .when((pl.col("scale") > 4) & (size <= 12))
-        .then(pl.lit("too_many_decimals"))
-    )
-    # A number far below zero is as wrong as the least one that can be stored.
-    fits = rule.is_null() & (size <= 12)
-    power = pl.lit(10, pl.Int64).pow(pl.when(fits).then(4 - pl.col("scale")))
-    units = pl.when(fits).then(pl.col("short").str.zfill(1)).cast(pl.Int64) * power
-    units = pl.when(rule.is_null() & (size > 12)).then(10**16 - 1).otherwise(units)
-    signed = pl.when(pl.col("minus")).then(-units).otherwise(units)
-    found = parts.select(clean=_from_units(signed), rule=rule)
-    return Judged(found["clean"], found["rule"])
-
-
-def _from_units(units: pl.Expr) -> pl.Expr:
-    """Ten-thousandths as Int64 → Decimal(18, 4), without a text or a float between."""
-    return (units.cast(pl.Decimal(20, 0)) * pl.lit(Decimal("0.0001"))).cast(MONEY)
-
-
-def _typed_number(raw: pl.Series) -> Judged:
-    if raw.dtype.is_float():
-        return _float_number(raw)
-    clean = raw.cast(MONEY, strict=False)
-    rule = None
-    if clean.null_count() > raw.null_count():
-        rule = _first_rule(rule, clean.is_null() & raw.is_not_null(), "too_large")
-    if isinstance(raw.dtype, pl.Decimal) and raw.dtype.scale > MONEY.scale:
-        changed = (clean != raw).fill_null(False)
-        if changed.any():
-            rule = _first_rule(rule, changed, "too_many_decimals")
-    return Judged(clean, rule)
-
-
-def _float_number(raw: pl.Series) -> Judged:
-    """A double that is the nearest one to a decimal of 4 places is that decimal.
-
-    Exact below 2e11, where ten-thousandths have at most 51 bits; other values, and Float32, go
-    through their shortest text, which gives the same decimal and is slower.
-    """
-    if raw.dtype == pl.Float64:
-        units = (V * 10_000.0).round()
-        found = raw.to_frame("value").select(
-            exact=((units / 10_000.0 == V) & (V.abs() < 2e11)).all(),
-            units=pl.when(V.abs() < 2e11).then(units).cast(pl.Int64, strict=False),
-        )
-        if found["exact"][0] and found.height:
-            return Judged(found.select(_from_units(pl.col("units"))).to_series())
-    text = raw.cast(pl.String)
-    return _spread(text, text.unique(), _number)
-
-
 def _bounded(name: str, judged: Judged) -> Judged:
     """Below 10^12 everywhere; above zero, or for shipping not below it."""
     clean, rule = judged
     highest, lowest = clean.max(), clean.min()
     if isinstance(highest, Decimal) and highest >= LIMIT:
-        rule = _first_rule(rule, (clean >= LIMIT).fill_null(False), "too_large")
+        rule = first_rule(rule, (clean >= LIMIT).fill_null(False), "too_large")
     if isinstance(lowest, Decimal) and lowest <= 0 and name in ("price", "unit_quantity"):
-        rule = _first_rule(rule, (clean <= 0).fill_null(False), "not_above_zero")
+        rule = first_rule(rule, (clean <= 0).fill_null(False), "not_above_zero")
     if isinstance(lowest, Decimal) and lowest < 0 and name == "shipping":
-        rule = _first_rule(rule, (clean < 0).fill_null(False), "negative")
-    return Judged(clean if rule is None else _where_kept(clean, rule), rule)
-
-
-def _where_kept(clean: pl.Series, rule: pl.Series) -> pl.Series:
-    frame = pl.DataFrame({"clean": clean, "rule": rule})
-    return frame.select(pl.when(pl.col("rule").is_null()).then("clean").alias("clean")).to_series()
+        rule = first_rule(rule, (clean < 0).fill_null(False), "negative")
+    return Judged(clean if rule is None else where_kept(clean, rule), rule)
 
 
 def _below_price(listed: Judged, price: Judged) -> Judged:
@@ -432,63 +325,5 @@ def _below_price(listed: Judged, price: Judged) -> Judged:
     below |= (listed.clean <= 0).fill_null(False)
     if not below.any():
         return listed
-    rule = _first_rule(listed.rule, below, "list_price_below_price")
-    return Judged(_where_kept(listed.clean, rule), rule)
-
-
-# Times
-
-
-_INSTANT = (
-    r"^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:(?:[0-5][0-9])"
-    r"(?:\.([0-9]{1,9}))?([Zz]|[+-](?:[01][0-9]|2[0-3]):[0-5][0-9])?$"
-)
-
-
-def _time(values: pl.Series, latest: datetime) -> Judged:
-    """RFC 3339 → naive UTC, cut to the microsecond. A leap second (:60) is no time of ours."""
-    parts = V.str.extract_groups(_INSTANT).struct
-    day, clock = V.str.slice(0, 10), V.str.slice(11, 8)
-    local = (day + pl.lit("T") + clock).str.to_datetime(
-        "%Y-%m-%dT%H:%M:%S", time_unit="us", strict=False
-    )
-    found = values.to_frame("value").select(
-        V,
-        local=pl.when(V.str.contains(_INSTANT)).then(local),
-        micros=parts[0].str.pad_end(6, "0").str.head(6).cast(pl.Int64).fill_null(0),
-        offset=parts[1].str.to_uppercase().replace("Z", "+00:00"),
-    )
-    away = pl.col("offset").str.slice(1, 2).cast(pl.Int64) * 60
-    away = away + pl.col("offset").str.slice(4, 2).cast(pl.Int64)
-    away = pl.when(pl.col("offset").str.starts_with("-")).then(-away).otherwise(away)
-    utc = pl.col("local") + pl.duration(microseconds=pl.col("micros")) - pl.duration(minutes=away)
-    rule = (
-        pl.when(V.is_null())
-        .then(None)
-        .when(pl.col("local").is_null())
-        .then(pl.lit("time_unreadable"))
-        .when(pl.col("offset").is_null())
-        .then(pl.lit("time_without_offset"))
-    )
-    found = found.select(clean=utc, rule=rule)
-    return _in_time(Judged(found["clean"].cast(TIME), found["rule"]), latest)
-
-
-def _typed_time(raw: pl.Series, latest: datetime) -> Judged:
-    """A zoned timestamp is UTC inside; judged in its own unit, since seconds may overflow µs."""
-    assert isinstance(raw.dtype, pl.Datetime)  # noqa: S101
-    naive = raw.to_physical().cast(pl.Datetime(raw.dtype.time_unit))
-    judged = _in_time(Judged(naive), latest)
-    return Judged(judged.clean.cast(TIME), judged.rule)
-
-
-def _in_time(judged: Judged, latest: datetime) -> Judged:
-    clean, rule = judged
-    newest, oldest = clean.to_physical().max(), clean.to_physical().min()
-    assert isinstance(clean.dtype, pl.Datetime)  # noqa: S101
-    bounds = pl.Series([datetime(1970, 1, 1), latest], dtype=clean.dtype)
-    if isinstance(newest, int) and newest > bounds.to_physical()[1]:
-        rule = _first_rule(rule, (clean > bounds[1]).fill_null(False), "time_in_future")
-    if isinstance(oldest, int) and oldest < 0:
-        rule = _first_rule(rule, (clean.to_physical() < 0).fill_null(False), "time_too_old")
-    return Judged(clean if rule is None else _where_kept(clean, rule), rule)
+    rule = first_rule(listed.rule, below, "list_price_below_price")
+    return Judged(where_kept(listed.clean, rule), rule)

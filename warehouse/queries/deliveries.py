@@ -16,7 +16,9 @@ SELECT line, 'price' AS field, 'two_prices_one_instant' AS rule, price::VARCHAR 
     false AS kept
 FROM superseded WHERE batch_id = ? AND superseded_by <> batch_id ORDER BY line LIMIT ? OFFSET ?
 """
-SUPERSEDED_COUNT = "SELECT count(*) AS n FROM superseded WHERE batch_id = ? AND superseded_by <> batch_id"
+SUPERSEDED_COUNT = (
+    "SELECT count(*) AS n FROM superseded WHERE batch_id = ? AND superseded_by <> batch_id"
+)
 SUSPECTS = """
 SELECT s.*, o.retailer, o.sku, o.product_id FROM suspect AS s JOIN offer AS o USING (offer_id)
 ORDER BY s.observed_at DESC, s.offer_id LIMIT ? OFFSET ?

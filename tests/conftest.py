@@ -1,0 +1,29 @@
+"""Fixtures of all tests: a pipeline of one's own, in a fresh folder."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.pipeline import Pipeline
+
+
+@pytest.fixture
+def pipeline(tmp_path: Path) -> Iterator[Pipeline]:
+    made = Pipeline(tmp_path / "data")
+    yield made
+    made.lake.close()
+
+
+@pytest.fixture
+def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Pipeline]]:
+    """As many as a Hypothesis test asks for; closed at the end."""
+    made: list[Pipeline] = []
+
+    def fresh() -> Pipeline:
+        made.append(Pipeline(tmp_path_factory.mktemp("data")))
+        return made[-1]
+
+    yield fresh
+    for each in made:
+        each.lake.close()

@@ -1,0 +1,129 @@
+"""A real lake and real builds in a folder, and what a warehouse file then says, as plain values."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import polars as pl
+
+from warehouse import batch, build, columns
+from warehouse.feed import open_feed
+from warehouse.lake import Lake
+from warehouse.search import Filters, SearchIndex
+
+NOW = datetime(2026, 11, 22, 17, tzinfo=UTC)
+# Where a row came from differs with the split into batches; what it says does not.
+DELIVERY = {"batch_id", "line", "superseded_by", "version"}
+
+
+def open_lake(folder: Path) -> Lake:
+    folder.mkdir(parents=True, exist_ok=True)
+    return Lake(f"sqlite:///{folder}/catalog.sqlite", str(folder / "lake"))
+
+
+def ndjson(rows: Iterable[dict[str, Any]]) -> str:
+    """Rows of `tests.oracle` as a feed: times are naive UTC there, and Decimal."""
+
+    def plain(value: Any) -> str:
+        return value.isoformat() + "Z" if isinstance(value, datetime) else str(value)
+
+    return "".join(json.dumps(row, default=plain) + "\n" for row in rows)
+
+
+@dataclass
+class Pipeline:
+    folder: Path
+    lake: Lake = field(init=False)
+    delivered: int = 0
+
+    def __post_init__(self) -> None:
+        self.lake = open_lake(self.folder)
+
+    def put(self, rows: Iterable[dict[str, Any]], **how: Any) -> batch.Batch:
+        """Deliver rows as one batch, a second after the one before."""
+        return self.put_text(ndjson(rows), **how)
+
+    def put_text(self, text: str, *, chunk_rows: int = 1_000_000, **how: Any) -> batch.Batch:
+        self.delivered += 1
+        path = self.folder / f"delivery-{self.delivered}"
+        path.write_text(text)
+        return self.put_file(path, chunk_rows=chunk_rows, **how)
+
+    def put_file(self, path: Path, *, chunk_rows: int = 1_000_000, **how: Any) -> batch.Batch:
+        now = NOW + timedelta(seconds=self.delivered)
+        content = batch.content_hash(path)
+        feed = open_feed(path, chunk_rows=chunk_rows)
+        return batch.append(self.lake, feed, content=content, now=now, **how)
+
+    def build(self, **how: Any) -> build.Built:
+        return build.build(self.folder, self.lake, **how)
+
+    def version(self) -> Path:
+        """Folder of the version in service."""
+        return (self.folder / "warehouse.duckdb").resolve().parent
+
+    def query(self, sql: str, *parameters: Any) -> list[tuple[Any, ...]]:
+        with duckdb.connect(str(self.folder / "warehouse.duckdb"), read_only=True) as file:
+            return file.execute(sql, parameters).fetchall()
+
+    def link(self, offer_id: int, product_id: int | None, at: datetime) -> None:
+        self.lake.commit(
+            lambda cursor: cursor.execute(
+                "INSERT INTO lake.offer_link VALUES (?, ?, ?)", [offer_id, product_id, at]
+            )
+        )
+
+    def content(self) -> dict[str, list[str]]:
+        """Every table's rows, the hot columns and the search index, sorted, without DELIVERY."""
+        return self.tables() | self.hot_columns() | {"search": self.searched()}
+
+    def tables(self) -> dict[str, list[str]]:
+        found = {}
+        named = self.query("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL")
+        for table, names in named:
+            shown = ", ".join(sorted(set(names) - DELIVERY))
+            found[table] = sorted(map(repr, self.query(f"SELECT {shown} FROM {table}")))
+        assert {"price_spell", "offer", "product", "category", "suspect"} <= set(found)
+        return found
+
+    def hot_columns(self) -> dict[str, list[str]]:
+        """In their order: readers rely on it."""
+        frames = {
+            name: pl.read_ipc(self.version() / f"{name}.arrow", memory_map=False)
+            for name in ("spells", "offers", "products")
+        }
+        return {f"{name}.arrow": [repr(r) for r in f.rows()] for name, f in frames.items()}
+
+    def searched(self) -> list[str]:
+        """What the index answers to the words of every product there is, and its facets."""
+        index = SearchIndex.open(self.version() / "search")
+        words = {"", "tea", "green tea", "nosuchword"}
+        for title, gtin in self.query("SELECT title, gtin FROM product"):
+            words |= {title or "", gtin or ""}
+        found = []
+        for text in sorted(words):
+            page = index.search(text, Filters(), limit=1000, offset=0)
+            found.append(f"{text}: {page} {index.facets(text, Filters(), top=50)}")
+            found.append(f"{text}: {index.suggest(text, limit=20)}")
+        return found
+
+    def hot_spells(self) -> dict[tuple[str, str], tuple[columns.Columns, columns.Spells]]:
+        """By (retailer, sku), as product pages read them."""
+        hot = columns.Columns(self.version())
+        found = {}
+        for (product_id,) in self.query("SELECT product_id FROM product"):
+            for offer in hot.offers(product_id):
+                found[offer["retailer"], offer["sku"]] = (hot, hot.spells(offer))
+        return found
+
+
+def units(value: int) -> Decimal:
+    """A price of the hot columns, which count 1/10,000."""
+    return Decimal(value).scaleb(-4)

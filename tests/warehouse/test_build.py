@@ -1,0 +1,547 @@
+"""Builds: however the rows came and whatever was built between, the file says the same."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from tests import oracle
+from tests.pipeline import NOW, Pipeline
+from tests.timelines import markets, shuffled, split
+from warehouse import build as building
+from warehouse.build import BuildRunning, current_tag, remove_old_versions
+from warehouse.connection import Reader
+from warehouse.search import SearchIndexError
+
+PROPERTY = settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
+MAY = datetime(2026, 5, 1)
+ROOT = Path(__file__).parents[2]
+Pipelines = Callable[[], Pipeline]
+Content = dict[str, list[str]]
+
+
+def look(day: float, price: str, sku: str = "1", **more: Any) -> oracle.Row:
+    """One row; `day` counts from 1 May 2026."""
+    time = MAY + timedelta(days=day)
+    row = {"retailer": "shop", "sku": sku, "observed_at": time, "currency": "EUR"}
+    return row | {"price": Decimal(price)} | more
+
+
+def spells(pipeline: Pipeline, sku: str = "1") -> list[tuple[float, float, Decimal, int]]:
+    """(first day, last day, price, observations) of an offer, days from 1 May 2026."""
+    rows = pipeline.query(
+        "SELECT s.first_observed_at, s.last_observed_at, s.price, s.observations "
+        "FROM price_spell AS s JOIN offer USING (offer_id) WHERE sku = ? ORDER BY 1",
+        sku,
+    )
+    day = timedelta(days=1)
+    return [((a - MAY) / day, (z - MAY) / day, price, seen) for a, z, price, seen in rows]
+
+
+def suspects(pipeline: Pipeline) -> list[tuple[Decimal, bool]]:
+    return pipeline.query("SELECT price, open FROM suspect ORDER BY observed_at")  # type: ignore[return-value]
+
+
+def offer_id(pipeline: Pipeline, sku: str) -> int:
+    return int(pipeline.query("SELECT offer_id FROM offer WHERE sku = ?", sku)[0][0])
+
+
+def product_of(pipeline: Pipeline, sku: str) -> int:
+    return int(pipeline.query("SELECT product_id FROM offer WHERE sku = ?", sku)[0][0])
+
+
+def assert_content(found: Content, expected: Content, when: str = "") -> None:
+    """Table by table, so that a failure shows the rows that differ and not the whole file."""
+    assert set(found) == set(expected)
+    for name in expected:
+        assert found[name] == expected[name], f"{name} {when}"
+
+
+def assert_incremental_is_full(pipeline: Pipeline, kind: str = "incremental") -> None:
+    """Build, twice: what came since, and everything from the beginning."""
+    assert pipeline.build().kind == kind
+    incremental = pipeline.content()
+    assert pipeline.build(full=True).kind == "full"
+    assert_content(incremental, pipeline.content(), "of the incremental and the full build")
+
+
+# Properties
+
+
+@pytest.mark.slow
+@PROPERTY
+@given(
+    rows=markets(),
+    order=st.integers(0, 50),
+    cuts=st.lists(st.integers(0, 100), min_size=1, max_size=3),
+    repeated=st.integers(0, 100),
+)
+def test_any_split_in_any_order_with_repeats_gives_the_same(
+    pipelines: Pipelines, rows: list[oracle.Row], order: int, cuts: list[int], repeated: int
+) -> None:
+    """No instant has two prices here, so nothing may depend on the delivery."""
+    whole, parts = pipelines(), pipelines()
+    whole.put(rows)
+    whole.build()
+    for number, batch in enumerate(split(shuffled(rows, order), cuts)):
+        parts.put(batch)
+        if number % 3 == 0:
+            parts.put([*batch, rows[repeated % len(rows)], *batch])
+        if (order + number) % 4:
+            parts.build()
+    parts.build()
+    assert_content(parts.content(), whole.content())
+
+
+@pytest.mark.slow
+@PROPERTY
+@given(
+    rows=markets(conflicts=True),
+    order=st.integers(0, 50),
+    cuts=st.lists(st.integers(0, 100), min_size=1, max_size=3),
+)
+def test_incremental_equals_full_after_every_batch(
+    pipelines: Pipelines, rows: list[oracle.Row], order: int, cuts: list[int]
+) -> None:
+    """Two prices of one instant too: delivered in the same order, split or not."""
+    delivered = shuffled(rows, order)
+    parts, always_full, whole = pipelines(), pipelines(), pipelines()
+    for number, batch in enumerate(split(delivered, cuts)):
+        parts.put(batch)
+        always_full.put(batch)
+        assert parts.build().kind == ("incremental" if number else "full")
+        always_full.build(full=True)
+        assert_content(parts.content(), always_full.content(), f"after batch {number}")
+    whole.put(delivered)
+    whole.build()
+    assert_content(parts.content(), whole.content())
+
+
+def test_a_full_build_in_many_ranges(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [look(n % 7, f"{n % 5 + 1}", sku=str(n % 40), title=f"Tea {n % 40}") for n in range(240)]
+    pipeline.put(rows)
+    pipeline.build()
+    at_once = pipeline.content()
+    monkeypatch.setattr(building, "RANGE_ROWS", 13)
+    assert pipeline.build(full=True).kind == "full"
+    assert_content(pipeline.content(), at_once)
+    pipeline.put([look(9 + n, "3") for n in range(14)])
+    assert pipeline.build().kind == "full", "more is new than a range holds"
+    monkeypatch.undo()
+    in_ranges = pipeline.content()
+    pipeline.build(full=True)
+    assert_content(pipeline.content(), in_ranges)
+
+
+# Spells by hand
+
+
+@pytest.mark.parametrize(
+    ("late", "expected"),
+    [
+        # The first build sees 10 on days 0, 4 and 8, 12 on days 9 and 12, and 12 again on day 25.
+        ([], [(0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 12, 1)]),
+        ([look(6, "11")], [(0, 4, 10, 2), (6, 6, 11, 1), (8, 8, 10, 1), (9, 12, 12, 2), (25, 25, 12, 1)]),
+        ([look(6, "10")], [(0, 8, 10, 4), (9, 12, 12, 2), (25, 25, 12, 1)]),
+        ([look(-3, "10")], [(-3, 8, 10, 4), (9, 12, 12, 2), (25, 25, 12, 1)]),
+        ([look(-11, "10")], [(-11, -11, 10, 1), (0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 12, 1)]),
+        ([look(8.5, "12")], [(0, 8, 10, 3), (8.5, 12, 12, 3), (25, 25, 12, 1)]),
+        ([look(18, "12")], [(0, 8, 10, 3), (9, 25, 12, 4)]),
+        ([look(22, "12")], [(0, 8, 10, 3), (9, 22, 12, 3), (25, 25, 12, 1)][:1] + [(9, 25, 12, 4)]),
+        ([look(23, "12")], [(0, 8, 10, 3), (9, 12, 12, 2), (23, 25, 12, 2)]),
+        ([look(9, "10"), look(12, "10")], [(0, 12, 10, 5), (25, 25, 12, 1)]),
+        ([look(8, "12")], [(0, 4, 10, 2), (8, 12, 12, 3), (25, 25, 12, 1)]),
+        ([look(25, "13")], [(0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 13, 1)]),
+        ([look(25, "12")], [(0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 12, 1)]),
+        ([look(35, "12")], [(0, 8, 10, 3), (9, 12, 12, 2), (25, 35, 12, 2)]),
+        ([look(35.01, "12")], [(0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 12, 1), (35.01, 35.01, 12, 1)]),
+        ([look(26, "12", availability="OutOfStock")],
+         [(0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 12, 1), (26, 26, 12, 1)]),
+        ([look(26, "12", list_price="15")],
+         [(0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 12, 1), (26, 26, 12, 1)]),
+        ([look(26, "12", currency="CHF")],
+         [(0, 8, 10, 3), (9, 12, 12, 2), (25, 25, 12, 1), (26, 26, 12, 1)]),
+    ],
+)  # fmt: skip
+def test_late_rows_split_and_merge_spells(
+    pipeline: Pipeline, late: list[oracle.Row], expected: list[tuple[float, float, int, int]]
+) -> None:
+    pipeline.put([look(0, "10"), look(4, "10"), look(8, "10"), look(9, "12"), look(12, "12")])
+    pipeline.build()
+    pipeline.put([look(25, "12")])
+    assert pipeline.build().kind == "incremental"
+    if late:
+        pipeline.put(late)
+        assert pipeline.build().kind == "incremental"
+    found = [(round(a, 6), round(z, 6), price, seen) for a, z, price, seen in spells(pipeline)]
+    assert found == expected
+
+
+HOUR = 1 / 24
+
+
+@pytest.mark.parametrize(
+    ("batches", "good", "aside"),
+    [
+        # Ten times is no jump, a hair more is; an hour later and alike confirms it.
+        ([[(0, "1"), (1, "10")]], ["1", "10"], []),
+        ([[(0, "1")], [(1, "10.0001")]], ["1"], [("10.0001", True)]),
+        ([[(0, "10")], [(1, "0.9999")]], ["10"], [("0.9999", True)]),
+        ([[(0, "1"), (1, "11")], [(1 + HOUR, "22")]], ["1", "11", "22"], []),
+        ([[(0, "1"), (1, "11")], [(1 + HOUR, "22.0001")]], ["1"], [("11", True), ("22.0001", True)]),
+        ([[(0, "1"), (1, "11")], [(1.041, "11")]], ["1"], [("11", True), ("11", True)]),
+        ([[(0, "1"), (1, "11")], [(1.02, "11")], [(1.042, "11")]], ["1", "11"], []),
+        # A good price ends the run: its suspects stay aside whatever follows.
+        ([[(0, "1"), (1, "11")], [(2, "2")], [(3, "11")]], ["1", "2", "11"], [("11", False)]),
+        ([[(0, "1"), (1, "50")], [(2, "2")], [(3, "50")]], ["1", "2"],
+         [("50", False), ("50", True)]),
+        # Two runs of one: what is not alike stays aside, decided.
+        ([[(0, "1"), (1, "500")], [(2, "20")], [(3, "21")]], ["1", "20", "21"], [("500", False)]),
+        # A late row changes what was the last good price.
+        ([[(0, "1")], [(2, "50")], [(1, "6")]], ["1", "6", "50"], []),
+        ([[(0, "1")], [(2, "50"), (2.5, "50")], [(1, "6")]], ["1", "6", "50"], []),
+        ([[(1, "50")], [(2, "50")], [(0, "1")]], ["1", "50"], []),
+        ([[(1, "50")], [(0, "1")]], ["1"], [("50", True)]),
+        # Down and then an open suspect that only an older file knows of.
+        ([[(0, "100"), (1, "5")], [(1, "7", "2")], [(1.2, "6")], [(9, "90")]], ["100", "5", "6"],
+         [("90", True)]),
+    ],
+)  # fmt: skip
+def test_suspects_are_judged_in_the_order_of_time(
+    pipeline: Pipeline,
+    batches: list[list[tuple[Any, ...]]],
+    good: list[str],
+    aside: list[tuple[str, bool]],
+) -> None:
+    for batch in batches:
+        pipeline.put([look(*values) for values in batch])
+        pipeline.build()
+    assert [price for _, _, price, _ in spells(pipeline)] == list(map(Decimal, good))
+    assert suspects(pipeline) == [(Decimal(price), is_open) for price, is_open in aside]
+    assert current_tag(pipeline.folder) is not None
+    before = pipeline.content()
+    pipeline.build(full=True)
+    assert_content(pipeline.content(), before)
+
+
+# Products
+
+
+def test_a_manual_link_moves_an_offer_and_can_be_taken_back(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5", "1", gtin="4006381333931", title="Tea"), look(0, "4", "2", title="Te")])
+    pipeline.build()
+    tea, own = product_of(pipeline, "1"), product_of(pipeline, "2")
+    assert tea != own
+    second = offer_id(pipeline, "2")
+    pipeline.link(second, tea, MAY)
+    assert_incremental_is_full(pipeline)
+    assert product_of(pipeline, "2") == tea
+    assert pipeline.query("SELECT offers, best_price, best_offer_id FROM product") == [
+        (2, Decimal(4), second)
+    ]
+    # A link is stronger than a GTIN, and the newest one counts.
+    pipeline.put([look(1, "4", "2", gtin="96385074"), look(1, "5", "3", gtin="96385074")])
+    pipeline.link(second, own, MAY - timedelta(days=1))
+    assert_incremental_is_full(pipeline)
+    assert product_of(pipeline, "2") == tea
+    pipeline.link(second, None, MAY + timedelta(days=1))
+    assert_incremental_is_full(pipeline)
+    assert product_of(pipeline, "2") == product_of(pipeline, "3") != tea
+
+
+def test_a_link_made_before_the_offer_is_known(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5", "1")])
+    pipeline.build()
+    first = product_of(pipeline, "1")
+    other = Pipeline(pipeline.folder.with_name("other"))
+    other.put([look(0, "4", "2")])
+    other.build()
+    pipeline.link(offer_id(other, "2"), first, MAY)
+    pipeline.build()
+    pipeline.put([look(0, "4", "2")])
+    assert_incremental_is_full(pipeline)
+    assert product_of(pipeline, "2") == first
+
+
+def test_a_product_key_follows_its_only_gtin(pipeline: Pipeline) -> None:
+    """The GTIN comes, then a second one, and the offers without one move with each."""
+    pipeline.put([look(0, "5", str(n), product_key="A", title=f"Tea {n}") for n in range(3)])
+    pipeline.build()
+    by_key = product_of(pipeline, "0")
+    assert pipeline.query("SELECT product_id, offers FROM product") == [(by_key, 3)]
+    pipeline.put([look(1, "5", "0", gtin="4006381333931")])
+    assert_incremental_is_full(pipeline)
+    by_gtin = product_of(pipeline, "1")
+    assert by_gtin != by_key
+    assert pipeline.query("SELECT product_id, offers FROM product") == [(by_gtin, 3)]
+    pipeline.put([look(1, "5", "1", gtin="96385074")])
+    assert_incremental_is_full(pipeline)
+    assert product_of(pipeline, "0") == by_gtin
+    assert product_of(pipeline, "2") == by_key
+    assert len(pipeline.query("FROM product")) == 3
+
+
+def test_a_product_goes_stale_by_another_ones_newer_observation(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5", "1", title="Tea"), look(0, "7", "2", title="Mug")])
+    pipeline.build()
+    pipeline.put([look(10, "7", "2")])
+    assert_incremental_is_full(pipeline)
+    best = "SELECT best_price FROM product ORDER BY title DESC"
+    assert pipeline.query(best) == [(Decimal(5),), (Decimal(7),)]
+    pipeline.put([look(10.001, "7", "2")])
+    assert_incremental_is_full(pipeline)
+    assert pipeline.query(best) == [(None,), (Decimal(7),)]
+    pipeline.put([look(10.002, "6", "1")])
+    assert_incremental_is_full(pipeline)
+    assert pipeline.query(best) == [(Decimal(6),), (Decimal(7),)]
+
+
+def test_a_suspect_makes_others_stale_but_is_no_price(pipeline: Pipeline) -> None:
+    """as_of is the newest observation of any kind."""
+    pipeline.put([look(0, "5", "1", title="Tea"), look(9, "7", "2", title="Mug")])
+    pipeline.build()
+    pipeline.put([look(11, "700", "2")])
+    assert_incremental_is_full(pipeline)
+    assert pipeline.query("SELECT best_price FROM product ORDER BY title") == [
+        (Decimal(7),),
+        (None,),
+    ]
+    assert pipeline.query("SELECT as_of FROM build") == [(MAY + timedelta(days=11),)]
+
+
+def test_categories_brands_and_search_forget_what_is_gone(pipeline: Pipeline) -> None:
+    old = {"title": "Green tea", "brand": "Leaf", "category": "Drinks > Tea"}
+    pipeline.put([look(0, "5", "1", **old), look(0, "5", "2", title="Mug")])
+    pipeline.build()
+    pipeline.put([look(1, "5", "1", title="Espresso", brand="Bean", category="Drinks > Coffee > Dark")])
+    assert_incremental_is_full(pipeline)
+    assert pipeline.query("SELECT slug, parent_slug, depth, products FROM category ORDER BY 1") == [
+        ("drinks", None, 1, 1),
+        ("drinks.coffee", "drinks", 2, 1),
+        ("drinks.coffee.dark", "drinks.coffee", 3, 1),
+    ]
+    assert pipeline.query("SELECT slug, name, products FROM brand") == [("bean", "Bean", 1)]
+
+
+# Versions, crashes and readers
+
+
+def test_an_empty_lake_gives_an_empty_file_that_serves(pipeline: Pipeline) -> None:
+    assert pipeline.build().kind == "full"
+    reader = Reader(pipeline.folder)
+    assert reader.refresh()
+    assert reader.current is not None
+    assert reader.current.as_of is None
+    assert reader.current.columns.product(1) is None
+    pipeline.put([look(0, "5", title="Tea")])
+    assert_incremental_is_full(pipeline)
+    assert reader.refresh()
+
+
+def test_nothing_new_builds_nothing(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5")])
+    first = pipeline.build()
+    again = pipeline.build()
+    assert (again.kind, again.tag) == ("none", first.tag)
+    pipeline.put([look(1, "-5"), look(1, "0")])
+    assert pipeline.build().kind == "none"
+    pipeline.put([look(0, "5"), look(0, "5")])
+    pipeline.build()
+    assert spells(pipeline) == [(0, 0, Decimal(5), 1)]
+
+
+def test_another_vouch_is_another_file(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5"), look(4, "5")])
+    assert pipeline.build().kind == "full"
+    assert pipeline.build(vouch=timedelta(days=3)).kind == "full"
+    assert spells(pipeline) == [(0, 0, Decimal(5), 1), (4, 4, Decimal(5), 1)]
+    pipeline.put([look(7, "5")])
+    assert pipeline.build(vouch=timedelta(days=3)).kind == "incremental"
+    assert spells(pipeline)[-1] == (4, 7, Decimal(5), 2)
+    assert pipeline.build().kind == "full"
+    assert spells(pipeline) == [(0, 7, Decimal(5), 3)]
+
+
+def test_what_a_crash_left_behind_is_removed(pipeline: Pipeline) -> None:
+    """A half-written folder, a folder that was renamed and not linked, a link not yet in place."""
+    pipeline.put([look(0, "5")])
+    first = pipeline.build()
+    versions = pipeline.folder / "versions"
+    half = versions / "tmp-000000099-1"
+    (half / "search").mkdir(parents=True)
+    (half / "warehouse.duckdb").write_bytes(b"half of a file")
+    (versions / f"{first.tag[:-1]}2").mkdir()
+    (pipeline.folder / "warehouse.duckdb.new").symlink_to("nowhere")
+    pipeline.put([look(1, "6")])
+    second = pipeline.build()
+    assert second.kind == "incremental"
+    assert not half.exists()
+    assert not (pipeline.folder / "warehouse.duckdb.new").is_symlink()
+    assert spells(pipeline) == [(0, 0, Decimal(5), 1), (1, 1, Decimal(6), 1)]
+    assert current_tag(pipeline.folder) == second.tag
+
+
+def test_a_failed_build_leaves_the_last_version_and_can_be_repeated(pipeline: Pipeline) -> None:
+    """The error is kept, as a log keeps it: with it lives whatever its frames hold open."""
+    pipeline.put([look(0, "5", title="Tea")])
+    first = pipeline.build()
+    pipeline.put([look(1, "6", title="Green tea")])
+    search = pipeline.version() / "search"
+    search.rename(pipeline.folder / "elsewhere")
+    kept = None
+    try:
+        pipeline.build()
+    except (SearchIndexError, OSError) as error:
+        kept = error
+    if kept:
+        assert current_tag(pipeline.folder) == first.tag
+        assert spells(pipeline) == [(0, 0, Decimal(5), 1)]
+        assert list((pipeline.folder / "versions").glob("tmp-*")) == []
+        (pipeline.folder / "elsewhere").rename(search)
+        assert_incremental_is_full(pipeline)
+    assert spells(pipeline) == [(0, 0, Decimal(5), 1), (1, 1, Decimal(6), 1)]
+
+
+def test_a_reader_in_the_same_process_does_not_stop_a_build(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5", title="Tea")])
+    pipeline.build()
+    reader = Reader(pipeline.folder)
+    assert reader.refresh()
+    before = reader.current
+    assert before is not None
+    pipeline.put([look(1, "6", title="Tea")])
+    assert pipeline.build().kind == "incremental"
+    assert before.query("SELECT count(*) AS n FROM price_spell") == [{"n": 1}]
+    assert reader.refresh()
+    assert reader.current is not None
+    assert reader.current.query("SELECT count(*) AS n FROM price_spell") == [{"n": 2}]
+    assert not reader.refresh()
+
+
+def test_only_one_process_builds(pipeline: Pipeline) -> None:
+    """The other one, a real process, is refused; it may also wait."""
+    code = (
+        "import sys; from pathlib import Path; from tests.pipeline import Pipeline\n"
+        "from warehouse.build import BuildRunning\n"
+        "p = Pipeline(Path(sys.argv[1]))\n"
+        "try: print(p.build(wait=len(sys.argv) > 2).kind)\n"
+        "except BuildRunning as error: print('refused', error)\n"
+    )
+    command = [sys.executable, "-c", code, str(pipeline.folder)]
+    pipeline.put([look(0, "5")])
+    with building.building(pipeline.folder):
+        refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        assert refused.stdout.startswith("refused another process is building in ")
+        with pytest.raises(BuildRunning):
+            pipeline.build()
+        waiting = subprocess.Popen([*command, "wait"], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert waiting.communicate(timeout=60)[0] == "full\n"
+    assert pipeline.build().kind == "none"
+
+
+def test_the_link_can_always_be_opened_while_builds_go_on(pipeline: Pipeline) -> None:
+    """Another process opens warehouse.duckdb with plain DuckDB, over and over."""
+    pipeline.put([look(0, "5")])
+    pipeline.build()
+    code = (
+        "import duckdb, sys\n"
+        "print('ready', flush=True)\n"
+        "seen = set()\n"
+        "while True:\n"
+        "    with duckdb.connect(sys.argv[1], read_only=True) as file:\n"
+        "        seen.add(file.execute('SELECT count(*) FROM price_spell').fetchone()[0])\n"
+        "    if max(seen) == 6: break\n"
+        "print(len(seen))\n"
+    )
+    path = str(pipeline.folder / "warehouse.duckdb")
+    with subprocess.Popen(
+        [sys.executable, "-c", code, path], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as analyst:
+        assert analyst.stdout is not None
+        assert analyst.stdout.readline() == "ready\n"
+        for day in range(1, 6):
+            pipeline.put([look(day, str(5 + day))])
+            pipeline.build()
+        out, error = analyst.communicate(timeout=60)
+    assert (error, analyst.returncode) == ("", 0)
+    assert int(out) >= 2, "it saw several versions"
+
+
+def test_old_versions_go_and_open_readers_stay(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5", title="Tea")])
+    tags = [pipeline.build().tag]
+    reader = Reader(pipeline.folder)
+    assert reader.refresh()
+    for day in (1, 2):
+        pipeline.put([look(day, str(5 + day))])
+        tags.append(pipeline.build().tag)
+    hour = timedelta(hours=1)
+    now = datetime.now(tz=NOW.tzinfo)
+    assert remove_old_versions(pipeline.folder, hour, now) == []
+    assert remove_old_versions(pipeline.folder, hour, now + 2 * hour) == tags[:2]
+    assert current_tag(pipeline.folder) == tags[2]
+    assert [p.name for p in (pipeline.folder / "versions").iterdir()] == tags[2:]
+    assert reader.current is not None
+    product = reader.current.query("SELECT * FROM product")[0]
+    assert product["title"] == "Tea"
+    assert reader.current.columns.product(product["product_id"]) is not None
+    assert len(spells(pipeline)) == 3
+    pipeline.put([look(3, "9")])
+    assert pipeline.build().kind == "incremental"
+
+
+def test_versions_grow_old_in_the_order_they_were_built(tmp_path: Path) -> None:
+    """Rebuilt twenty times from one snapshot: -10 is newer than -9."""
+    now = NOW.timestamp()
+    versions = tmp_path / "versions"
+    for number in range(1, 21):
+        folder = versions / f"000000007-{number}"
+        folder.mkdir(parents=True)
+        os.utime(folder, (now, now - (20 - number) * 60))
+    (tmp_path / "warehouse.duckdb").symlink_to("versions/000000007-20/warehouse.duckdb")
+    removed = remove_old_versions(tmp_path, timedelta(minutes=4.5), NOW)
+    assert sorted(removed) == sorted(f"000000007-{number}" for number in range(1, 15))
+
+
+def test_a_snapshot_that_has_expired_calls_for_a_full_build(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5")])
+    pipeline.build()
+    for day in (1, 2, 3):
+        pipeline.put([look(day, str(5 + day))])
+    pipeline.lake.expire(datetime(2100, 1, 1), pipeline.lake.snapshot())
+    pipeline.put([look(4, "9")])
+    pipeline.build()
+    assert [price for _, _, price, _ in spells(pipeline)] == [5, 6, 7, 8, 9]
+
+
+def test_the_file_cannot_be_written_and_is_documented(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5")])
+    pipeline.build()
+    path = pipeline.folder / "warehouse.duckdb"
+    assert path.is_symlink()
+    assert path.resolve().stat().st_mode & 0o222 == 0
+    assert pipeline.query("SELECT table_name FROM duckdb_tables() WHERE comment IS NULL") == []
+    assert (
+        pipeline.query(
+            "SELECT table_name, column_name FROM duckdb_columns() "
+            "WHERE comment IS NULL AND database_name = 'warehouse' AND NOT internal"
+        )
+        == []
+    )
+    lock = (pipeline.folder / "build.lock").open("a")
+    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)  # a finished build holds nothing
+    lock.close()
+    with pytest.raises(duckdb.Error):
+        pipeline.query("INSERT INTO brand VALUES ('a', 'A', 1)")
