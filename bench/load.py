@@ -11,12 +11,15 @@ import gc
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import cycle
+from typing import cast
 
 import numpy as np
 import uvloop
 
 CONNECTIONS = 32
+SILENCE = 30.0  # seconds that the last answers may take
 OK = b"HTTP/1.1 200 "
 
 
@@ -24,6 +27,7 @@ OK = b"HTTP/1.1 200 "
 class Round:
     """What some seconds of load gave. `busy`: the share of the time that the client computed."""
 
+    answers: int
     per_second: float
     p50: float  # seconds
     p99: float
@@ -46,8 +50,8 @@ class Connection(asyncio.Protocol):
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        # uvloop's transports do not inherit from asyncio's.
+        self.transport = cast(asyncio.Transport, transport)
         self._send()
 
     def _send(self) -> None:
@@ -99,14 +103,14 @@ async def _load(port: int, requests: Sequence[bytes], seconds: float, connection
         # Each connection walks the same addresses from another place.
         start = number * len(requests) // connections
         mine = cycle([*requests[start:], *requests[:start]])
-        made = loop.create_connection(
-            lambda mine=mine: Connection(mine, times, began + seconds), "127.0.0.1", port
-        )
-        opened.append((await made)[1])
-    await asyncio.gather(*(each.done for each in opened))
+        one = partial(Connection, mine, times, began + seconds)
+        opened.append((await loop.create_connection(one, "127.0.0.1", port))[1])
+    async with asyncio.timeout(seconds + SILENCE):
+        await asyncio.gather(*(each.done for each in opened))
     elapsed = time.perf_counter() - began
     p50, p99 = np.percentile(times, [50, 99])
     return Round(
+        answers=len(times),
         per_second=len(times) / elapsed,
         p50=float(p50),
         p99=float(p99),
@@ -115,9 +119,7 @@ async def _load(port: int, requests: Sequence[bytes], seconds: float, connection
     )
 
 
-def load(
-    port: int, paths: Sequence[str], seconds: float, connections: int = CONNECTIONS
-) -> Round:
+def load(port: int, paths: Sequence[str], seconds: float, connections: int = CONNECTIONS) -> Round:
     """Ask for `paths`, over and over, for some seconds. RuntimeError where an answer is no 200."""
     requests = [f"GET {path} HTTP/1.1\r\nHost: bench\r\n\r\n".encode() for path in paths]
     # The client's own collections would be measured as the server's slowest answers.

@@ -15,7 +15,7 @@ from pricepulse.contract import Cursor, Limit, Price, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import Page, cut, offset_of
 from warehouse.connection import Version
-from warehouse.quality import normal_gtin
+from warehouse.quality import AVAILABILITY, normal_gtin
 from warehouse.queries import products as product_queries
 from warehouse.queries import taxonomy
 from warehouse.search import Filters
@@ -24,8 +24,18 @@ Text = Annotated[str | None, QueryParameter(max_length=200)]
 Currency = Annotated[
     str | None, QueryParameter(pattern="^[A-Za-z]{3}$", description="ISO 4217 code.")
 ]
-Availability = Literal[
-    "InStock", "OutOfStock", "PreOrder", "BackOrder", "LimitedAvailability", "Discontinued"
+# Not a Literal: with `| None` one would read ?availability=null as not given.
+Availability = Annotated[
+    str | None,
+    QueryParameter(
+        pattern=f"^({'|'.join(AVAILABILITY)})$",
+        description="A product has it if one of its offers does.",
+        schema_extra={"enum": list(AVAILABILITY)},
+    ),
+]
+Sort = Annotated[
+    Literal["title", "price", "-price", "newest"],
+    QueryParameter(description="What has no value comes last."),
 ]
 PER_UNIT = {"g": (1000, "kg"), "kg": (1, "kg"), "ml": (1000, "l"), "l": (1, "l"), "m": (1, "m"),
             "pcs": (1, "pcs")}  # fmt: skip
@@ -222,11 +232,11 @@ def list_products(
     category: Text = None,
     brand: Text = None,
     retailer: Text = None,
-    availability: Availability | None = None,
+    availability: Availability = None,
     min_price: Price = None,
     max_price: Price = None,
     currency: Currency = None,
-    sort: Literal["title", "price", "-price", "newest"] = "title",
+    sort: Sort = "title",
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> ProductPage:
@@ -296,7 +306,7 @@ def search_products(
     category: Text = None,
     brand: Text = None,
     retailer: Text = None,
-    availability: Availability | None = None,
+    availability: Availability = None,
     min_price: Price = None,
     max_price: Price = None,
     currency: Currency = None,
@@ -418,7 +428,7 @@ def known_product(version: Version, product_id: str) -> int:
     # Twenty digits hold every id; more would only be a long time in int().
     if re.fullmatch("[0-9]{1,20}", product_id, re.ASCII):
         key = int(product_id)
-        if key < 2**63 and version.columns.product(key):
+        if key < 2**63 and version.columns.has(key):
             return key
     raise NotFoundError("there is no such product; /api/v1/products and /api/v1/search list them")
 
@@ -486,7 +496,8 @@ def _filters(
         min_price=Decimal(min_price) if min_price else None,
         max_price=Decimal(max_price) if max_price else None,
     )
-    if filters.min_price and filters.max_price and filters.min_price > filters.max_price:
+    low, high = filters.min_price, filters.max_price
+    if low is not None and high is not None and low > high:
         raise InvalidInputError.at("/query/min_price", "must not be above max_price")
     if not one_currency or filters.currency:
         return filters

@@ -278,10 +278,15 @@ def _from_validation(error: ValidationException) -> PricePulseError:
     found: list[FieldError] = []
     for each in error.extra if isinstance(error.extra, list) else []:
         source = str(getattr(each.get("source"), "value", each.get("source") or "body"))
-        key = _steps(str(each.get("key", "")))
+        key = _steps(str(each.get("key", ""))).rstrip("_")  # `from_` is `from` outside Python
         if source == "body":
             key = "" if key == "data" else key  # Litestar's word for the whole of it
         found.append(FieldError(f"/{source}/{key}".rstrip("/"), _sentence(each["message"])))
+    missing = re.match(
+        r"Missing required (query|header|cookie|path) parameter '([^']+)'", error.detail
+    )
+    if missing and not found:
+        return InvalidInputError.at("/" + "/".join(missing.groups()), "is required")
     if not found:
         return InvalidInputError(_sentence(error.detail))
     told = "; ".join(f"{each.pointer.rpartition('/')[2]}: {each.detail}" for each in found)

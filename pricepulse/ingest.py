@@ -41,6 +41,7 @@ FORMATS = {
     "application/vnd.apache.parquet": "parquet",
     "application/octet-stream": None,  # told from the content
 }
+CODINGS = ("identity", "gzip", "x-gzip", "zstd")
 REFUSALS: dict[str, type[PricePulseError]] = {
     "format": UnsupportedMediaTypeError,
     "malformed": BadRequestError,
@@ -154,7 +155,9 @@ class Intake:
                 idempotency_key=key,
             )  # fmt: skip
         except FeedError as error:
-            raise REFUSALS[error.kind](str(error)) from error
+            # The feed is named after its file, and that name is ours.
+            told = str(error).replace(path.name, "the upload")
+            raise REFUSALS[error.kind](told) from error
         except batches.IdempotencyConflict as error:
             raise ConflictError(str(error)) from error
 
@@ -188,16 +191,21 @@ async def ingest_observations(
     same batch: 200, and nothing is written."""
     settings: Settings = request.app.state["settings"]
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    _check_size_and_coding(request, settings.max_upload_bytes)
     folder = settings.data / "incoming"
     descriptor, name = await asyncio.to_thread(_new_file, folder)
     path = Path(name)
+    intake: Intake = request.app.state["intake"]
     try:
         await _receive(request, descriptor, settings.max_upload_bytes)
-        intake: Intake = request.app.state["intake"]
         taken = await intake.append(path, FORMATS[kind], "http", idempotency_key)
     finally:
         await asyncio.to_thread(path.unlink, missing_ok=True)
     answer = _batch(taken, "stored", 0)
+    if taken.duplicate:
+        lake = await intake.open()
+        known = await asyncio.to_thread(lambda: _described(request, _known(lake, answer.batch_id)))
+        answer = msgspec.structs.replace(known, duplicate=True)
     return Json(
         answer,
         status_code=200 if taken.duplicate else 201,
@@ -273,7 +281,7 @@ async def _lake(state: State) -> Lake:
 def _known(lake: Lake, batch_id: str) -> dict[str, Any]:
     row = (
         deliveries.batch(lake, int(batch_id))
-        if batch_id.isascii() and batch_id.isdigit() and len(batch_id) < 19 + 1
+        if batch_id.isascii() and batch_id.isdigit() and len(batch_id) <= 19
         else None
     )
     if row is None:
@@ -306,6 +314,25 @@ def _batch(batch: batches.Batch, status: str, superseded: int) -> Batch:
     )
 
 
+def _check_size_and_coding(request: Request[Any, Any, Any], most: int) -> None:
+    """What can be refused before anything is read. Which coding it is, the content tells."""
+    coding = request.headers.get("content-encoding", "identity").strip().lower()
+    if coding not in CODINGS:
+        raise UnsupportedMediaTypeError(
+            f"the Content-Encoding {coding[:64]!r} is not one of {', '.join(CODINGS)}"
+        )
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length[:20]) > most:
+        raise _too_large(most)
+
+
+def _too_large(most: int) -> TooLargeError:
+    return TooLargeError(
+        f"the upload is over {most} bytes (PRICEPULSE_MAX_UPLOAD_BYTES); send it in parts, or "
+        "compressed with gzip or zstd"
+    )
+
+
 def _new_file(folder: Path) -> tuple[int, str]:
     folder.mkdir(parents=True, exist_ok=True)
     return tempfile.mkstemp(dir=folder)
@@ -319,10 +346,7 @@ async def _receive(request: Request[Any, Any, Any], descriptor: int, most: int) 
         async for part in request.stream():
             taken += len(part)
             if taken > most:
-                raise TooLargeError(
-                    f"the upload is over {most} bytes (PRICEPULSE_MAX_UPLOAD_BYTES); send it in "
-                    "parts, or compressed with gzip or zstd"
-                )
+                raise _too_large(most)
             block += part
             if len(block) >= 1 << 20:
                 await asyncio.to_thread(_write_all, descriptor, bytes(block))

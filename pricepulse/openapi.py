@@ -30,7 +30,7 @@ What did this cost, is this a good price, is the discount real.
 Money is an exact JSON number with its `currency` beside it; times are UTC, RFC 3339; ids are opaque
 strings. Answers from the warehouse carry `as_of` and `version`, and an `ETag` that costs a `304`
 until the next build. Errors are `application/problem+json` (RFC 9457). Unknown query parameters are
-refused. To see a product: take an `id` from **GET /api/v1/products**, then open its history.
+refused. To see a product: take a `product_id` from **GET /api/v1/products**, then open its history.
 """
 ANYWHERE = (400, 404, 405, 406, 429, 500)
 SCHEMAS = "#/components/schemas/{name}"
@@ -171,7 +171,8 @@ def _problem(status: int) -> dict[str, Any]:
 
 
 def _correct(node: Any, refs: dict[str, str]) -> None:
-    """Generic names everywhere; bounds of whole numbers as whole numbers, not 200.0."""
+    """Generic names everywhere; bounds of whole numbers as whole numbers, not 200.0; and no choice
+    between equals: exact money is `float | Decimal`, of which a number would match both."""
     if isinstance(node, dict):
         if node.get("$ref") in refs:
             node["$ref"] = refs[node["$ref"]]
@@ -179,6 +180,10 @@ def _correct(node: Any, refs: dict[str, str]) -> None:
             if isinstance(each, float) and each.is_integer():
                 node[name] = int(each)
             _correct(each, refs)
+        if kinds := node.get("oneOf"):
+            node["oneOf"] = [each for at, each in enumerate(kinds) if each not in kinds[:at]]
+            if len(node["oneOf"]) == 1:
+                node |= node.pop("oneOf")[0]
     elif isinstance(node, list):
         for each in node:
             _correct(each, refs)

@@ -1,9 +1,10 @@
 """What a product cost: its history."""
 
-from collections.abc import Iterator
+import asyncio
+from bisect import bisect_left
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -14,7 +15,6 @@ from pricepulse.catalog import known_product
 from pricepulse.contract import version_of
 from pricepulse.errors import InvalidInputError
 from warehouse import history
-from warehouse.columns import Spells
 from warehouse.connection import Version
 
 Money = list[float | Decimal]
@@ -76,12 +76,10 @@ async def get_history(
     start, end = _seconds("from", from_), _seconds("to", to)
     if start is not None and end is not None and start >= end:
         raise InvalidInputError.at("/query/from", "must be before to")
-    series = [
-        one
-        for offer in version.columns.offers(key)
-        if retailer is None or offer["retailer"] == retailer.strip().lower()
-        for one in _series(version, offer, resolution, start, end)
-    ]
+    shop = retailer.strip().lower() if retailer is not None else None
+    asked = Asked(version, key, resolution, start, end, shop)
+    # Spells are slices, some 30 µs; periods are computed, up to milliseconds.
+    series = _spells(asked) if resolution == "spells" else await asyncio.to_thread(_periods, asked)
     return History(
         product_id=str(key),
         resolution=resolution,
@@ -91,65 +89,91 @@ async def get_history(
     )
 
 
-def _series(
-    version: Version, offer: dict[str, Any], resolution: Any, start: int | None, end: int | None
-) -> Iterator[Series]:
-    spells = version.columns.spells(offer)
-    if resolution == "spells":
-        spells = history.between(spells, start, end)
-        for currency, mine in _by_currency(version, spells):
-            yield _of_spells(version, offer, currency, history.part(spells, mine))
-        return
+class Asked(NamedTuple):
+    version: Version
+    product_id: int
+    resolution: Any
+    start: int | None
+    end: int | None
+    retailer: str | None
+
+
+def _spells(asked: Asked) -> list[Series]:
+    """The spells that were observed in [start, end), whole."""
+    columns = asked.version.columns
+    listed, spells = columns.history(asked.product_id)
+    t, until = spells.first.tolist(), spells.last.tolist()
+    price, claimed = history.money(spells.price), history.money(spells.list_price)
+    list_price = [amount or None for amount in claimed]
+    words = columns.availabilities
+    availability = [words[code] for code in spells.availability.tolist()]
+    observations, currencies = spells.observations.tolist(), spells.currency.tolist()
+    made = []
+    for offer in listed:
+        if asked.retailer is not None and offer.retailer != asked.retailer:
+            continue
+        low, high = offer.spells.start, offer.spells.stop
+        if asked.start is not None:
+            low = bisect_left(until, asked.start, low, high)
+        if asked.end is not None:
+            high = bisect_left(t, asked.end, low, high)
+        for currency in sorted(set(currencies[low:high])):
+            place: Any = slice(low, high)
+            if currencies[low:high].count(currency) < high - low:
+                place = [at for at in range(low, high) if currencies[at] == currency]
+            made.append(
+                Series(
+                    offer_id=str(offer.offer_id),
+                    retailer=offer.retailer,
+                    sku=offer.sku,
+                    currency=columns.currencies[currency],
+                    t=_taken(t, place),
+                    until=_taken(until, place),
+                    price=_taken(price, place),
+                    list_price=_taken(list_price, place),
+                    availability=_taken(availability, place),
+                    observations=_taken(observations, place),
+                )
+            )
+    return made
+
+
+def _taken(values: list[Any], place: slice | list[int]) -> list[Any]:
+    return values[place] if isinstance(place, slice) else [values[at] for at in place]
+
+
+def _periods(asked: Asked) -> list[Series]:
+    """Prices in force by day, week or month; series without a known period are left out."""
+    version = asked.version
     as_of = int(version.as_of.timestamp()) if version.as_of else 0
-    until = history.held_until(spells, version.vouch_seconds, as_of)
-    for currency, mine in _by_currency(version, spells):
-        one = history.part(spells, mine)
-        periods = history.periods(one, until[mine], resolution, start, end)
-        if len(periods.t):
-            yield _of_periods(offer, currency, periods)
-
-
-def _by_currency(version: Version, spells: Spells) -> Iterator[tuple[str, Any]]:
-    """Each currency with the place of its spells; nearly every offer has one only."""
-    codes = spells.currency
-    if not len(codes):
-        return
-    if codes.min() == codes.max():
-        yield version.columns.currencies[codes[0]], slice(None)
-        return
-    for code in np.unique(codes):
-        yield version.columns.currencies[code], codes == code
-
-
-def _of_spells(version: Version, offer: dict[str, Any], currency: str, spells: Spells) -> Series:
-    words = version.columns.availabilities
-    return Series(
-        offer_id=str(offer["offer_id"]),
-        retailer=offer["retailer"],
-        sku=offer["sku"],
-        currency=currency,
-        t=spells.first.tolist(),
-        until=spells.last.tolist(),
-        price=history.money(spells.price),
-        list_price=[price or None for price in history.money(spells.list_price)],
-        availability=[words[code] for code in spells.availability.tolist()],
-        observations=spells.observations.tolist(),
-    )
-
-
-def _of_periods(offer: dict[str, Any], currency: str, periods: history.Periods) -> Series:
-    return Series(
-        offer_id=str(offer["offer_id"]),
-        retailer=offer["retailer"],
-        sku=offer["sku"],
-        currency=currency,
-        t=periods.t.tolist(),
-        open=history.money(periods.open),
-        close=history.money(periods.close),
-        min=history.money(periods.min),
-        max=history.money(periods.max),
-        mean=history.money(periods.mean),
-    )
+    listed, spells = version.columns.history(asked.product_id)
+    made = []
+    for offer in listed:
+        if asked.retailer is not None and offer.retailer != asked.retailer:
+            continue
+        mine = history.part(spells, offer.spells)
+        until = history.held_until(mine, version.vouch_seconds, as_of)
+        for currency in np.unique(mine.currency):
+            same = mine.currency == currency
+            periods = history.periods(
+                history.part(mine, same), until[same], asked.resolution, asked.start, asked.end
+            )
+            if len(periods.t):
+                made.append(
+                    Series(
+                        offer_id=str(offer.offer_id),
+                        retailer=offer.retailer,
+                        sku=offer.sku,
+                        currency=version.columns.currencies[currency],
+                        t=periods.t.tolist(),
+                        open=history.money(periods.open),
+                        close=history.money(periods.close),
+                        min=history.money(periods.min),
+                        max=history.money(periods.max),
+                        mean=history.money(periods.mean),
+                    )
+                )
+    return made
 
 
 def _seconds(name: str, given: str | None) -> int | None:
@@ -158,7 +182,9 @@ def _seconds(name: str, given: str | None) -> int | None:
         return None
     try:
         if len(given) == len("2026-11-22"):
-            moment = datetime.combine(date.fromisoformat(given), datetime.min.time(), UTC)
+            # Not date.fromisoformat: that takes 2026-W10-1 too.
+            day = msgspec.convert(given, date)
+            moment = datetime.combine(day, datetime.min.time(), UTC)
         else:
             # In a query a bare + is a space: 2026-11-22T17:00:00+01:00 is what people mean.
             moment = msgspec.convert(given.replace(" ", "+"), datetime)

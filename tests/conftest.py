@@ -4,8 +4,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import Phase, settings
 
 from tests.pipeline import Pipeline
+
+# Shrinking a failure of a property that builds warehouses takes minutes and more.
+settings.register_profile(
+    "check", deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate]
+)
+settings.load_profile("check")
 
 
 @pytest.fixture

@@ -133,7 +133,7 @@ class Market:
 
 def accepted(raw: Row) -> Row | None:
     """The row as feed.md lets it in, or None. Only the rules that the tests' data can break."""
-    row = {name: value if value != "" else None for name, value in raw.items()}
+    row: Row = {name: value if value != "" else None for name, value in raw.items()}
     for name in ("retailer", "sku", "observed_at", "price", "currency"):
         if row.get(name) is None:
             return None
@@ -170,12 +170,14 @@ def history(rows: list[Row], vouch: timedelta) -> History:
         at[row["observed_at"]].append(row)
     times = sorted(at)
     winners = [at[time][-1] for time in times]
-    superseded = []
+    superseded: list[tuple[datetime, Decimal, str]] = []
     for time in times:
         wins = at[time][-1]
-        for row in at[time]:
-            if (row["price"], row["currency"]) != (wins["price"], wins["currency"]):
-                superseded.append((time, row["price"], row["currency"]))
+        superseded += [
+            (time, row["price"], row["currency"])
+            for row in at[time]
+            if (row["price"], row["currency"]) != (wins["price"], wins["currency"])
+        ]
     verdicts = judge(winners)
     good = [row for row, verdict in zip(winners, verdicts, strict=True) if verdict == "good"]
     suspects = [
@@ -243,10 +245,21 @@ def spells(good: list[Row], vouch: timedelta) -> list[Spell]:
             groups[-1].append(row)
         else:
             groups.append([row])
-    return [
-        Spell(group[0]["observed_at"], group[-1]["observed_at"], *state(group[0]), len(group))
-        for group in groups
-    ]
+    found = []
+    for group in groups:
+        first, last = group[0], group[-1]
+        found.append(
+            Spell(
+                first=first["observed_at"],
+                last=last["observed_at"],
+                price=first["price"],
+                list_price=first["list_price"],
+                currency=first["currency"],
+                availability=first["availability"],
+                observations=len(group),
+            )
+        )
+    return found
 
 
 def period_start(time: datetime, resolution: str) -> datetime:

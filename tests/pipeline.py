@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -37,14 +36,16 @@ def ndjson(rows: Iterable[dict[str, Any]]) -> str:
     return "".join(json.dumps(row, default=plain) + "\n" for row in rows)
 
 
-@dataclass
 class Pipeline:
-    folder: Path
-    lake: Lake = field(init=False)
-    delivered: int = 0
+    def __init__(self, folder: Path, lake: Lake | None = None, delivered: int = 0) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.folder = folder
+        self.lake = lake or open_lake(folder)
+        self.delivered = delivered
 
-    def __post_init__(self) -> None:
-        self.lake = open_lake(self.folder)
+    def beside(self, name: str) -> Pipeline:
+        """Other builds of the same lake, in a folder of their own."""
+        return Pipeline(self.folder / name, self.lake)
 
     def put(self, rows: Iterable[dict[str, Any]], **how: Any) -> batch.Batch:
         """Deliver rows as one batch, a second after the one before."""
@@ -86,17 +87,20 @@ class Pipeline:
 
     def tables(self) -> dict[str, list[str]]:
         found = {}
-        named = self.query("SELECT table_name, list(column_name) FROM duckdb_columns() GROUP BY ALL")
+        named = self.query(
+            "SELECT table_name, list(column_name) FROM duckdb_columns() "
+            "WHERE table_name IN (SELECT table_name FROM duckdb_tables()) GROUP BY ALL"
+        )
         for table, names in named:
             shown = ", ".join(sorted(set(names) - DELIVERY))
             found[table] = sorted(map(repr, self.query(f"SELECT {shown} FROM {table}")))
-        assert {"price_spell", "offer", "product", "category", "suspect"} <= set(found)
+        assert {"build", "price_spell", "offer", "product", "category", "suspect"} <= set(found)
         return found
 
     def hot_columns(self) -> dict[str, list[str]]:
         """In their order: readers rely on it."""
         frames = {
-            name: pl.read_ipc(self.version() / f"{name}.arrow", memory_map=False)
+            name: pl.read_ipc(self.version() / f"{name}.arrow")
             for name in ("spells", "offers", "products")
         }
         return {f"{name}.arrow": [repr(r) for r in f.rows()] for name, f in frames.items()}
@@ -119,8 +123,10 @@ class Pipeline:
         hot = columns.Columns(self.version())
         found = {}
         for (product_id,) in self.query("SELECT product_id FROM product"):
-            for offer in hot.offers(product_id):
-                found[offer["retailer"], offer["sku"]] = (hot, hot.spells(offer))
+            listed, of_product = hot.history(product_id)
+            for offer in listed:
+                mine = columns.Spells(*(column[offer.spells] for column in of_product))
+                found[offer.retailer, offer.sku] = (hot, mine)
         return found
 
 

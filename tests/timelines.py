@@ -56,8 +56,8 @@ ABOUT: list[Row] = [
 def looks(gaps: list[timedelta]) -> st.SearchStrategy[list[tuple[Any, ...]]]:
     return st.lists(
         st.tuples(*(st.sampled_from(each) for each in (gaps, PRICES, STATES, ABOUT))),
-        min_size=1,
-        max_size=9,
+        min_size=2,
+        max_size=12,
     )
 
 
@@ -82,7 +82,8 @@ def rows_of(offers: list[list[tuple[Any, ...]]]) -> list[Row]:
 def markets(*, conflicts: bool = False) -> st.SearchStrategy[list[Row]]:
     """Rows in the order of time; with `conflicts` some tell another price of the same instant."""
     gaps = [timedelta(0), timedelta(0), *NEVER_TWICE] if conflicts else NEVER_TWICE
-    return st.lists(looks(gaps), min_size=1, max_size=8).map(rows_of)
+    # A lake with a build costs a second however small: better a dozen offers in one example.
+    return st.lists(looks(gaps), min_size=4, max_size=14).map(rows_of)
 
 
 def split(rows: list[Row], cuts: list[int]) -> list[list[Row]]:

@@ -95,22 +95,33 @@ def append(
 
 
 def find_batch(lake: Lake, content: str, idempotency_key: str | None = None) -> Batch | None:
-    """The batch of this key, or of this content, if the lake has it."""
-    found = lake.frame(
-        "SELECT * FROM lake.batch WHERE content_hash = ? OR idempotency_key = ? "
-        "ORDER BY idempotency_key IS NOT DISTINCT FROM ? DESC, batch_id LIMIT 1",
-        [content, idempotency_key, idempotency_key],
-    )
-    if found.is_empty():
-        return None
-    row = found.row(0, named=True)
-    same_key = idempotency_key is not None and row["idempotency_key"] == idempotency_key
-    if same_key and row["content_hash"] != content:
+    """The batch of this content, if the lake has it; its new key is remembered with it."""
+    with lake.cursor() as cursor:
+        known, new_key = _known(cursor, content, idempotency_key)
+    if known and new_key:
+        lake.commit(lambda cursor: _remember(cursor, idempotency_key, content))
+    return known
+
+
+def _known(
+    cursor: duckdb.DuckDBPyConnection, content: str, idempotency_key: str | None
+) -> tuple[Batch | None, bool]:
+    """The batch of this content, and whether the key is new. Raises `IdempotencyConflict`."""
+    sql = "SELECT content_hash FROM lake.delivery_key WHERE idempotency_key = ?"
+    used = cursor.execute(sql, [idempotency_key]).fetchone()
+    if used and used[0] != content:
         raise IdempotencyConflict(
             f"the Idempotency-Key {idempotency_key!r} was used before for other content; "
             "send the same bytes again, or choose a new key"
         )
-    return batch_from_row(row, duplicate=True)
+    sql = "SELECT * FROM lake.batch WHERE content_hash = ? ORDER BY batch_id LIMIT 1"
+    rows = cursor.execute(sql, [content]).pl().to_dicts()
+    new_key = idempotency_key is not None and used is None
+    return (batch_from_row(rows[0], duplicate=True) if rows else None), new_key
+
+
+def _remember(cursor: duckdb.DuckDBPyConnection, key: str | None, content: str) -> None:
+    cursor.execute("INSERT INTO lake.delivery_key VALUES (?, ?)", [key, content])
 
 
 def batch_from_row(row: dict[str, Any], *, duplicate: bool = False) -> Batch:
@@ -141,18 +152,21 @@ def _commit(lake: Lake, staged: _Staged, batch: Batch, idempotency_key: str | No
     def write(cursor: duckdb.DuckDBPyConnection) -> None:
         nonlocal outcome
         outcome = batch
-        if known := find_batch(lake, batch.content_hash, idempotency_key):
+        known, new_key = _known(cursor, batch.content_hash, idempotency_key)
+        if new_key:
+            _remember(cursor, idempotency_key, batch.content_hash)
+        if known:
             outcome = known
             return
         for table in TABLES:
             staged.register(cursor, table)
         cursor.execute(
             "INSERT INTO lake.batch BY NAME SELECT ? AS batch_id, ? AS content_hash, "
-            "? AS idempotency_key, ? AS source, ?::TIMESTAMP AS received_at, ? AS rows, "
+            "? AS source, ?::TIMESTAMP AS received_at, ? AS rows, "
             "? AS accepted, ? AS rejected, ? AS new_offers, ? AS rejected_by_rule, "
             "?::VARCHAR[] AS unknown_columns",
             [
-                batch.batch_id, batch.content_hash, idempotency_key, batch.source,
+                batch.batch_id, batch.content_hash, batch.source,
                 batch.received_at.replace(tzinfo=None), batch.rows, batch.accepted, batch.rejected,
                 batch.new_offers, json.dumps(batch.rejected_by_rule), batch.unknown_columns,
             ],
@@ -243,7 +257,7 @@ class _Staged:
             return
         self.finish_writing()
         rows = (
-            pl.scan_parquet([path for path, _ in self.files["observation"]])
+            pl.scan_parquet([path for path, _ in self.files["observation"]], glob=False)
             .filter(pl.col("offer_id").is_in(offers.implode()))
             .sort("offer_id", "observed_at", "line")
             .collect()
@@ -315,7 +329,7 @@ class _Staged:
         """Make the staged files part of the table; few rows go into the catalog instead."""
         files = self.files.get(table, [])
         if files and sum(height for _, height in files) < INLINE_ROWS:
-            rows = pl.concat([pl.read_parquet(path) for path, _ in files])  # noqa: F841 (in SQL)
+            rows = pl.concat([pl.read_parquet(path, glob=False) for path, _ in files])  # noqa: F841 (in SQL)
             cursor.execute(f"INSERT INTO lake.{table} BY NAME SELECT * FROM rows")
             self.inlined.add(table)
         elif files:

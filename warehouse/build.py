@@ -33,8 +33,10 @@ from warehouse.lake import Lake
 
 SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
+# Whatever shapes a version: a file that other code made is not extended but built anew.
+SHAPING = ("build.py", "catalog.sql", "columns.py", "search_index.py", "spells.py", "warehouse.sql")
 SCHEMA_HASH = hashlib.sha256(
-    (SCHEMA + CATALOG + Path(spells.__file__).read_text()).encode()
+    b"".join((Path(__file__).parent / name).read_bytes() for name in SHAPING)
 ).hexdigest()
 # About 0.4 GB of frame a range; more new rows than that are cheaper in a full build.
 RANGE_ROWS = 4_000_000
@@ -128,7 +130,8 @@ def build(
 def remove_old_versions(data: Path, older_than: timedelta, now: datetime) -> list[str]:
     """Remove versions out of service for longer than `older_than`; open readers keep their files."""
     with building(data, wait=True):
-        tags = sorted(folder.name for folder in (data / "versions").glob("[0-9]*"))
+        names = (folder.name for folder in (data / "versions").glob("[0-9]*"))
+        tags = sorted(names, key=lambda tag: [int(number) for number in tag.split("-")])
         current = current_tag(data)
         removed = []
         for tag, successor in itertools.pairwise(tags):

@@ -6,15 +6,14 @@ observation vouches for it; the newest one no longer than until `as_of`. Beyond 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any, Literal
 
 import numpy as np
 
-from warehouse.columns import SCALE, Spells
+from warehouse.columns import SCALE, Ints, Spells
 
-Ints = np.ndarray[Any, np.dtype[np.int64]]
 Resolution = Literal["day", "week", "month"]
 DAY = 86_400
 # A double prints every decimal of up to 15 digits as it was written; beyond that Decimal must.
@@ -43,16 +42,7 @@ def held_until(spells: Spells, vouch: int, as_of: int) -> Ints:
 
 def part(spells: Spells, keep: Any) -> Spells:
     """Some of the spells: a slice or a mask."""
-    return replace(
-        spells, **{each.name: getattr(spells, each.name)[keep] for each in fields(spells)}
-    )
-
-
-def between(spells: Spells, start: int | None, end: int | None) -> Spells:
-    """The spells that were observed in [start, end), whole."""
-    low = 0 if start is None else int(np.searchsorted(spells.last, start))
-    high = len(spells.first) if end is None else int(np.searchsorted(spells.first, end))
-    return part(spells, slice(low, max(low, high)))
+    return Spells(*(column[keep] for column in spells))
 
 
 def periods(
@@ -66,6 +56,8 @@ def periods(
     until = until if end is None else np.minimum(until, end)
     # A price seen at a single instant has no duration, but its period knows it.
     lasting = (until > first) | ((until == first) & (first == spells.first))
+    if end is not None:
+        lasting &= first < end
     first, until, price = first[lasting], until[lasting], spells.price[lasting]
     begin = _number(first, resolution)
     finish = _number(np.maximum(until - 1, first), resolution)

@@ -64,7 +64,8 @@ class Lake:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._lock = path.with_name(path.name + ".lock")
             _load(self._db, duckdb_extension_sqlite_scanner, "sqlite_scanner")
-            target, meta = f"sqlite:{path}", ", META_BUSY_TIMEOUT 10000"
+            # DuckLake keeps a second connection to its catalog: without WAL its own commit waits for it.
+            target, meta = f"sqlite:{path}", ", META_BUSY_TIMEOUT 10000, META_JOURNAL_MODE 'WAL'"
         elif catalog_url.startswith(("postgresql://", "postgres://")):
             _load_optional(self._db, "postgres_scanner")
             target, meta = f"postgres:{catalog_url}", ""

@@ -16,10 +16,12 @@ CREATE TABLE IF NOT EXISTS lake.offer_detail (
 );
 CREATE TABLE IF NOT EXISTS lake.offer (offer_id BIGINT, retailer VARCHAR, sku VARCHAR, batch_id BIGINT);
 CREATE TABLE IF NOT EXISTS lake.batch (
-    batch_id BIGINT, content_hash VARCHAR, idempotency_key VARCHAR, source VARCHAR,
+    batch_id BIGINT, content_hash VARCHAR, source VARCHAR,
     received_at TIMESTAMP, rows BIGINT, accepted BIGINT, rejected BIGINT, new_offers BIGINT,
     rejected_by_rule VARCHAR, unknown_columns VARCHAR[]
 );
+-- Which content each Idempotency-Key came with; a content may come with several keys.
+CREATE TABLE IF NOT EXISTS lake.delivery_key (idempotency_key VARCHAR, content_hash VARCHAR);
 CREATE TABLE IF NOT EXISTS lake.rejected (
     batch_id BIGINT, line BIGINT, field VARCHAR, rule VARCHAR, value VARCHAR, kept BOOLEAN
 );

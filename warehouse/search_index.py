@@ -158,7 +158,8 @@ def _change(index: Index, documents: pl.DataFrame, gone: pl.Series) -> None:
             writer.delete_documents_by_query(
                 Query.term_set_query(index.schema, "pid", gone.to_list())
             )
-        for document in documents.write_ndjson().splitlines():
+        # Not splitlines: JSON text may hold U+2028, which is a line's end to it.
+        for document in filter(None, documents.write_ndjson().split("\n")):
             writer.add_json(document)
         writer.commit()
     finally:

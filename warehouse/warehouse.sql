@@ -147,10 +147,14 @@ CREATE MACRO category_slug(path) AS
 COMMENT ON MACRO category_slug IS 'A category path as the API writes it in addresses.';
 -- A shop's address without what does not tell offers apart: scheme, www., fragment, trailing slash
 -- and the query parameters of advertising.
-CREATE MACRO url_key(url) AS rtrim(regexp_replace(regexp_replace(regexp_replace(regexp_replace(
-    regexp_replace(url, '#.*$', ''),
-    '([?&])((utm_[^=&]*|gclid|gbraid|wbraid|fbclid|msclkid|dclid|ref|ref_|tag|aff|affid|awc|mc_[ce]id|srsltid)(=[^&]*)?(&|$))+', '\1', 'gi'),
-    '[?&]+$', ''), '^https?://(www\.)?', '', 'i'), '^[^/?]*', lower(regexp_extract(regexp_replace(url, '^https?://(www\.)?', '', 'i'), '^[^/?#]*'))), '/');
+CREATE MACRO url_key(url) AS (
+    SELECT lower(regexp_extract(bare, '^[^/?]*')) || regexp_replace(
+        regexp_extract(bare, '^[^/?]*(.*)$', 1), '/+(\?|$)', '\1')
+    FROM (SELECT regexp_replace(regexp_replace(regexp_replace(regexp_replace(url, '#.*$', ''),
+        '^https?://(www\.)?', '', 'i'),
+        '([?&])((utm_[^=&]*|gclid|gbraid|wbraid|fbclid|msclkid|dclid|ref|ref_|tag|aff|affid|awc|mc_[ce]id|srsltid)(=[^&]*)?(&|$))+', '\1', 'gi'),
+        '[?&]+$', '') AS bare)
+);
 COMMENT ON MACRO url_key IS 'An address without query noise: equal for two addresses of one offer.';
 
 CREATE MACRO price_on(offer, day) AS (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import random
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from tests import oracle
 from tests.pipeline import Pipeline, units
 from tests.timelines import markets, shuffled, split
 from warehouse import history
-from warehouse.columns import Spells
+from warehouse.columns import Ints, Spells
 
 GROCERIES = Path(__file__).parents[2] / "../shared/data/groceries.parquet"
 PRODUCTS = 160  # of 2,526, whole: about 480 offers with 280,000 observations
@@ -58,9 +59,9 @@ def assert_spells(market: oracle.Market, found: Pipeline) -> None:
     spells, suspects = by_offer(found.query(SPELLS)), by_offer(found.query(SUSPECTS))
     superseded = by_offer(found.query(SUPERSEDED))
     for offer, known in market.offers.items():
-        expected = [tuple(vars(spell).values()) for spell in known.spells]
+        expected = [dataclasses.astuple(spell) for spell in known.spells]
         assert spells[offer] == expected, offer
-        assert suspects.get(offer, []) == [tuple(vars(s).values()) for s in known.suspects], offer
+        assert suspects.get(offer, []) == [dataclasses.astuple(s) for s in known.suspects], offer
         assert superseded.get(offer, []) == known.superseded, offer
 
 
@@ -83,7 +84,8 @@ def cleaned(attributes: dict[str, Any]) -> dict[str, Any]:
     category = attributes["category"]
     levels = [level.strip() for level in (category or "").split(">")]
     amounts = {
-        name: attributes[name] and Decimal(attributes[name]) for name in ("shipping", "unit_quantity")
+        name: attributes[name] and Decimal(attributes[name])
+        for name in ("shipping", "unit_quantity")
     }
     return attributes | amounts | {"category": " > ".join(levels) or None}
 
@@ -103,7 +105,7 @@ def assert_products(market: oracle.Market, found: Pipeline) -> None:
             assert best[product] == price, offers
 
 
-def fast_periods(spells: Spells, until: history.Ints, of: Any, resolution: Any) -> AsPeriods:
+def fast_periods(spells: Spells, until: Ints, of: Any, resolution: Any) -> AsPeriods:
     """As a history handler does it: of one currency, until computed over all."""
     found = history.periods(history.part(spells, of), until[of], resolution, None, None)
     columns = (found.open, found.close, found.min, found.max, found.mean)
@@ -222,7 +224,7 @@ def test_real_macros_agree_with_the_history(
 
 
 @pytest.mark.slow
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=markets(conflicts=True),
     order=st.integers(0, 50),
@@ -298,7 +300,11 @@ def test_times_within_one_second(pipeline: Pipeline) -> None:
     pipeline.put(rows)
     pipeline.build()
     ((_, spells),) = pipeline.hot_spells().values()
-    seconds = [datetime(2026, 5, 4, 23, 59, 59), datetime(2026, 5, 5), datetime(2026, 5, 5, 23, 59, 59)]
+    seconds = [
+        datetime(2026, 5, 4, 23, 59, 59),
+        datetime(2026, 5, 5),
+        datetime(2026, 5, 5, 23, 59, 59),
+    ]
     assert [EPOCH + timedelta(seconds=t) for t in spells.first.tolist()] == seconds
     assert [EPOCH + timedelta(seconds=t) for t in spells.last.tolist()] == seconds
     assert_same(oracle.Market(rows), pipeline)
@@ -342,5 +348,5 @@ def test_a_week_of_two_prices_by_hand(pipeline: Pipeline) -> None:
         (datetime(2026, 5, 25), *[twenty] * 5),
     ]
     weeks = market.periods(("shop", "1"), "EUR", "week")
-    assert [tuple(vars(week).values()) for week in weeks] == expected
+    assert [dataclasses.astuple(week) for week in weeks] == expected
     assert_same(market, pipeline)
