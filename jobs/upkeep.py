@@ -6,7 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from warehouse.build import current_tag, remove_old_versions
+from warehouse.build import building, current_tag, remove_old_versions
 from warehouse.lake import Lake
 
 LEFTOVER_SECONDS = 24 * 3600  # an upload lasts minutes; after a day it is one that a crash cut off
@@ -25,8 +25,10 @@ def remove(data: Path, lake: Lake, keep: timedelta) -> str:
     """
     now = datetime.now(UTC)
     versions = remove_old_versions(data, keep, now)
-    if tag := current_tag(data):
-        lake.expire(now - keep, keep_from=int(tag.split("-")[0]))
+    with building(data, wait=True):
+        lake.remove_merged()
+        if tag := current_tag(data):
+            lake.expire(now - keep, keep_from=int(tag.split("-")[0]))
     lake.remove_orphans()
     uploads = remove_leftovers(data / "incoming")
     return f"{len(versions)} old builds and {uploads} unfinished uploads removed"

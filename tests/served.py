@@ -191,7 +191,7 @@ def slug(name: str | None) -> str | None:
     return re.sub(r"[\W_]+", "-", plain.lower()).strip("-")
 
 
-def expected_product(market: Market, offers: set[Offer]) -> dict[str, Any]:
+def expected_product(known_market: oracle.Market, offers: set[oracle.Offer]) -> dict[str, Any]:
     """A product's row in a list, from the oracle's offers."""
     known = {offer: market.offers[offer] for offer in offers}
     by_age = sorted(known, key=lambda offer: known[offer].spells[0].first)

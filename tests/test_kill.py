@@ -120,6 +120,8 @@ def check_build(folder: Path, lake: Lake) -> int:
     """What analysts open is whole and shows what the lake held at its snapshot."""
     with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as file:
         version, *counts = file.execute(SHOWN).fetchone() or ()
+    known = lake.frame("SELECT snapshot_id FROM ducklake_snapshots('lake') ORDER BY 1")
+    assert version in known["snapshot_id"], f"the lake forgot what is in service: {version}, {known}"
     assert counts == [lake.count("observation", version)] * 3
     return int(counts[0])
 

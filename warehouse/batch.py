@@ -172,7 +172,14 @@ def _commit(lake: Lake, staged: _Staged, batch: Batch, idempotency_key: str | No
             ],
         )  # fmt: skip
 
-    lake.commit(write)
+    # Until it is certain that the lake does not refer to the files they must stay; what a crash
+    # leaves is removed as orphans.
+    staged.committed = True
+    try:
+        lake.commit(write)
+    except duckdb.Error:
+        staged.committed = False
+        raise
     staged.committed = outcome is batch
     return outcome
 

@@ -48,6 +48,18 @@ FOLDED = ("price_spell", "suspect", "superseded")  # The tables of `spells.Folde
 CURRENT = ("price", "list_price", "currency", "availability")
 
 
+# Products as `search.write_index` takes them.
+DOCUMENTS = """
+SELECT format('{{:016x}}', product_id) AS product_id, title, brand, gtin,
+    coalesce(gtins, []) AS gtins, category,
+    list_transform(range(1, 1 + len(string_split(category_slug, '.'))),
+        lambda d: array_to_string(string_split(category_slug, '.')[:d], '.')) AS category_slugs,
+    brand_slug, retailers, availability, currency, best_price AS price, offers,
+    first_observed_at AS first_seen_at
+FROM {}
+"""
+
+
 class BuildRunning(RuntimeError):
     """Another process is building."""
 
@@ -392,32 +404,25 @@ class _Work:
 
     def _write_search(self) -> None:
         target = self.folder / "search"
-        documents = search_documents(self.db, "product")
-        if self.previous is None:
-            search.write_index(target, documents)
-            return
-        changed = search_documents(
-            self.db,
-            "(FROM product WHERE product_id IN (FROM affected) EXCEPT FROM former)",
-        )
-        removed = self.db.execute(
-            "SELECT format('{:016x}', product_id) FROM former WHERE product_id NOT IN (SELECT product_id FROM product)"
-        ).fetchall()
-        search.update_index(self.previous / "search", target, changed, [row[0] for row in removed])
-
-
-def search_documents(db: duckdb.DuckDBPyConnection, source: str) -> pl.DataFrame:
-    """Products as `search.write_index` takes them."""
-    return db.execute(
-        f"""
-        SELECT format('{{:016x}}', product_id) AS product_id, title, brand, gtin, coalesce(gtins, []) AS gtins,
-            category, list_transform(range(1, 1 + len(string_split(category_slug, '.'))),
-                lambda d: array_to_string(string_split(category_slug, '.')[:d], '.')) AS category_slugs,
-            brand_slug, retailers, availability, currency, best_price AS price, offers,
-            first_observed_at AS first_seen_at
-        FROM {source} ORDER BY product_id
-        """
-    ).pl()
+        if self.previous:
+            # Products whose searched columns changed; most rows of a batch change none of them.
+            changed = self.db.execute(
+                f"{DOCUMENTS.format('product')} WHERE product_id IN (FROM affected) "
+                f"EXCEPT {DOCUMENTS.format('former')}"
+            ).pl()
+            removed = self.db.execute(
+                "SELECT format('{:016x}', product_id) FROM former "
+                "WHERE product_id NOT IN (SELECT product_id FROM product)"
+            ).fetchall()
+            try:
+                gone = [row[0] for row in removed]
+                search.update_index(self.previous / "search", target, changed, gone)
+            except search.SearchIndexError:
+                # The last version's index is damaged; that must not stop the builds for ever.
+                shutil.rmtree(target, ignore_errors=True)
+            else:
+                return
+        search.write_index(target, self.db.execute(DOCUMENTS.format("product")).pl())
 
 
 def _offers(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import duckdb
 
 from warehouse.build import current_tag
 from warehouse.columns import Columns
-from warehouse.search import SearchIndex
+from warehouse.search import SearchIndex, SearchIndexError
 
 # Nothing outside the file can be reached, and no statement can undo that.
 SEALED: dict[str, str | bool | int | float | list[str]] = {
@@ -74,11 +73,13 @@ class Reader:
         tag = current_tag(self._data)
         if tag is None or (self.current and self.current.tag == tag):
             return False
-        # The version may be removed between the look and the opening: the next look finds its heir.
-        with contextlib.suppress(FileNotFoundError):
+        try:
             self.current = Version.open(self._data / "versions" / tag)
-            return True
-        return False
+        except (OSError, duckdb.Error, SearchIndexError):
+            if current_tag(self._data) == tag:
+                raise
+            return False  # It was replaced and removed meanwhile: the next look finds its heir.
+        return True
 
     def close(self) -> None:
         self.current = None

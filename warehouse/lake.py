@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -173,25 +174,32 @@ class Lake:
             )
         return sum(int(row[2]) for row in merged)
 
-    def expire(self, before: datetime, keep_from: int) -> None:
-        """Forget snapshots older than `before` (but none from `keep_from` on) and their files."""
+    def expire(self, before: datetime, keep_from: int) -> int:
+        """Forget snapshots older than `before`, but none from `keep_from` on; how many.
+
+        Snapshots are named one by one: on a SQLite catalog DuckLake's own `older_than` takes all of
+        them, because it compares a text with a number there.
+        """
         with self.writing(), self.cursor() as cursor:
-            kept = cursor.execute(
-                "SELECT snapshot_time::TIMESTAMP FROM ducklake_snapshots('lake') WHERE snapshot_id = ?",
-                [keep_from],
-            ).fetchone()
-            before = before.astimezone(UTC).replace(tzinfo=None)
-            before = min(before, kept[0]) if kept else before
-            _retrying(
-                lambda: cursor.execute(
-                    f"CALL ducklake_expire_snapshots('lake', older_than => TIMESTAMPTZ '{before}+00')"
-                )
-            )
-            _retrying(
-                lambda: cursor.execute(
-                    "CALL ducklake_cleanup_old_files('lake', older_than => now() - INTERVAL 1 HOUR)"
-                )
-            )
+            old = [
+                row[0]
+                for row in cursor.execute(
+                    "SELECT snapshot_id FROM ducklake_snapshots('lake') "
+                    "WHERE snapshot_time::TIMESTAMP < ?::TIMESTAMP AND snapshot_id < ?",
+                    [before.astimezone(UTC).replace(tzinfo=None), keep_from],
+                ).fetchall()
+            ]
+            for first in range(0, len(old), 1000):
+                names = ", ".join(map(str, old[first : first + 1000]))
+                sql = f"CALL ducklake_expire_snapshots('lake', versions => [{names}])"
+                _retrying(partial(cursor.execute, sql))
+        return len(old)
+
+    def remove_merged(self) -> None:
+        """Delete files that merging replaced. No build may be reading meanwhile."""
+        with self.writing(), self.cursor() as cursor:
+            sql = "CALL ducklake_cleanup_old_files('lake', cleanup_all => true)"
+            _retrying(lambda: cursor.execute(sql))
 
     def remove_orphans(self, older_than: timedelta = timedelta(days=1)) -> None:
         """Delete files that no commit refers to: what a crash left behind while it was staging."""
