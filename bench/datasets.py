@@ -13,6 +13,7 @@ import shutil
 import subprocess
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,7 @@ def child(module: str, *arguments: object) -> dict[str, Any]:
     return found
 
 
+@cache
 def fingerprint() -> str:
     """Of the code that shapes a data folder."""
     package = Path(warehouse.__path__[0])

@@ -191,9 +191,9 @@ def slug(name: str | None) -> str | None:
     return re.sub(r"[\W_]+", "-", plain.lower()).strip("-")
 
 
-def expected_product(known_market: oracle.Market, offers: set[oracle.Offer]) -> dict[str, Any]:
+def expected_product(found: oracle.Market, offers: set[oracle.Offer]) -> dict[str, Any]:
     """A product's row in a list, from the oracle's offers."""
-    known = {offer: market.offers[offer] for offer in offers}
+    known = {offer: found.offers[offer] for offer in offers}
     by_age = sorted(known, key=lambda offer: known[offer].spells[0].first)
 
     def told(name: str) -> Any:
@@ -209,7 +209,7 @@ def expected_product(known_market: oracle.Market, offers: set[oracle.Offer]) -> 
         "category": category,
         "category_slug": ".".join(filter(None, map(slug, levels))) or None,
         "image_url": told("image_url"),
-        "price": market.best_price(offers),
+        "price": found.best_price(offers),
         "currency": Counter(spell.currency for spell in last).most_common(1)[0][0],
         "offers": len(offers),
         "retailers": sorted({retailer for retailer, _ in offers}),

@@ -1,9 +1,10 @@
-"""One server over one folder for all tests that only read."""
+"""One server over one folder for all tests that only read, and two that take batches."""
 
 from collections.abc import Iterator
 
 import pytest
 
+from tests.intake import SMALL, Intake, intake_of
 from tests.served import Known, Served, expected_product, shared_server
 
 
@@ -25,3 +26,15 @@ def known(served: Served) -> Known:
         found[item["product_id"]] = expected_product(served.market, offers)
     assert len(found) == len(expected)
     return found
+
+
+@pytest.fixture(scope="module")
+def intake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intake]:
+    """With the limits that a server has if nobody sets any."""
+    yield from intake_of(tmp_path_factory.mktemp("intake"))
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Intake]:
+    limits = {"max_upload_bytes": SMALL, "max_feed_bytes": SMALL}
+    yield from intake_of(tmp_path_factory.mktemp("small"), **limits)

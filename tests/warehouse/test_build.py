@@ -25,7 +25,7 @@ from warehouse.build import BuildRunning, current_tag, remove_old_versions
 from warehouse.connection import Reader
 from warehouse.search import SearchIndexError
 
-PROPERTY = settings(max_examples=6, deadline=None, suppress_health_check=list(HealthCheck))
+PROPERTY = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
 MAY = datetime(2026, 5, 1)
 ROOT = Path(__file__).parents[2]
 Pipelines = Callable[[], Pipeline]
@@ -89,7 +89,7 @@ def assert_incremental_is_full(pipeline: Pipeline, kind: str = "incremental") ->
 @given(
     rows=markets(),
     order=st.integers(0, 50),
-    cuts=st.lists(st.integers(0, 100), min_size=1, max_size=3),
+    cuts=st.lists(st.integers(0, 100), min_size=1, max_size=2),
     repeated=st.integers(0, 100),
 )
 def test_any_split_in_any_order_with_repeats_gives_the_same(
@@ -114,7 +114,7 @@ def test_any_split_in_any_order_with_repeats_gives_the_same(
 @given(
     rows=markets(conflicts=True),
     order=st.integers(0, 50),
-    cuts=st.lists(st.integers(0, 100), min_size=1, max_size=3),
+    cuts=st.lists(st.integers(0, 100), min_size=1, max_size=2),
 )
 def test_incremental_equals_full_after_every_batch(
     pipelines: Pipelines, rows: list[oracle.Row], order: int, cuts: list[int]

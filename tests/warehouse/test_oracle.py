@@ -224,7 +224,7 @@ def test_real_macros_agree_with_the_history(
 
 
 @pytest.mark.slow
-@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=8, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     rows=markets(conflicts=True),
     order=st.integers(0, 50),
@@ -253,7 +253,7 @@ def test_generated_markets(
 
 @pytest.mark.slow
 def test_a_large_generated_market(pipeline: Pipeline) -> None:
-    """600 offers, 20,000 rows in 6 batches of staged files, a third of them late."""
+    """600 offers, 20,000 rows in 4 batches of staged files, a third of them late."""
     chance = random.Random(7)
     rows: list[oracle.Row] = []
     for number in range(600):
@@ -279,7 +279,7 @@ def test_a_large_generated_market(pipeline: Pipeline) -> None:
     rows.sort(key=lambda row: row["observed_at"])
     late = chance.sample(rows, len(rows) // 3)
     rows = [row for row in rows if row["observed_at"].day % 5] + late
-    for batch in split(rows, [4000, 8000, 12000, 12100, 15000]):
+    for batch in split(rows, [8000, 12000, 12100]):
         pipeline.put(batch, chunk_rows=1500)
         pipeline.build()
     assert_same(oracle.Market(rows), pipeline)
