@@ -279,6 +279,8 @@ def _from_validation(error: ValidationException) -> PricePulseError:
     for each in error.extra if isinstance(error.extra, list) else []:
         source = str(getattr(each.get("source"), "value", each.get("source") or "body"))
         key = _steps(str(each.get("key", ""))).rstrip("_")  # `from_` is `from` outside Python
+        if source == "header":
+            key = key.replace("_", "-")
         if source == "body":
             key = "" if key == "data" else key  # Litestar's word for the whole of it
         found.append(FieldError(f"/{source}/{key}".rstrip("/"), _sentence(each["message"])))

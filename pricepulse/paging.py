@@ -10,6 +10,7 @@ import msgspec
 from litestar import Request
 
 from pricepulse.errors import InvalidInputError
+from warehouse.connection import Version
 
 Item = TypeVar("Item")
 
@@ -52,6 +53,11 @@ def cut(
         return rows, None
     place = msgspec.json.encode(Place(offset + limit, _list(request)))
     return rows[:limit], base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def stamp(version: Version) -> dict[str, Any]:
+    """What every answer from the warehouse carries."""
+    return {"as_of": version.as_of, "version": version.number}
 
 
 def _list(request: Request[Any, Any, Any]) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
-from pricepulse.catalog import known_product
+from pricepulse.catalog import Text, known_product
 from pricepulse.contract import version_of
 from pricepulse.errors import InvalidInputError
 from warehouse import history
@@ -53,6 +53,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MOMENT = "A day (`2026-11-22`, begins at 00:00 UTC) or a time with its offset."
+Resolution = Annotated[Literal["spells", "day", "week", "month"], QueryParameter()]
 From = Annotated[str | None, QueryParameter(name="from", max_length=40, description=MOMENT)]
 To = Annotated[str | None, QueryParameter(max_length=40, description=MOMENT)]
 
@@ -61,10 +62,10 @@ To = Annotated[str | None, QueryParameter(max_length=40, description=MOMENT)]
 async def get_history(
     request: Request[Any, Any, Any],
     product_id: FromPath[str],
-    resolution: Literal["spells", "day", "week", "month"] = "spells",
+    resolution: Resolution = "spells",
     from_: From = None,
     to: To = None,
-    retailer: str | None = None,
+    retailer: Text = None,
 ) -> History:
     """Price history of a product, ready to plot.
 

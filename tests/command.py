@@ -85,7 +85,7 @@ def ready(server: Server) -> bool:
     return answers(server) and server.client.get("/health/ready").status_code == 200
 
 
-def until(condition: Callable[[], T], what: str, seconds: float = 30) -> T:
+def until(condition: Callable[[], T | None], what: str, seconds: float = 60) -> T:
     """What `condition` gives as soon as it is true; fails when it is not in time."""
     deadline = time.monotonic() + seconds
     while not (found := condition()):
