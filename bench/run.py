@@ -9,6 +9,7 @@ the cache folder (about 2 GB at 20 million rows) and taken again as long as the 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import tempfile
 import time
@@ -69,6 +70,8 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="put the table into bench/README.md")
     asked = parser.parse_args()
     dataset = Dataset(asked.rows, asked.cache.absolute())
+    # Ended from outside, it still ends the servers that it started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     figures: list[Figure] = []
     try:
         for part in asked.only:

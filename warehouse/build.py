@@ -44,6 +44,9 @@ ID_BITS = 63
 # What describes an offer now, even where the newest row leaves it empty; of all else the newest
 # non-empty value counts.
 OF_NEWEST_ROW = ("condition", "shipping", "promotion")
+# A stream of batches makes a version every two seconds, 160 MB each at 20 M observations. Whoever has
+# one open keeps its files, so these few only serve those who are just opening theirs.
+MOST_VERSIONS = 8
 FOLDED = ("price_spell", "suspect", "superseded")  # The tables of `spells.Folded`.
 CURRENT = ("price", "list_price", "currency", "availability")
 
@@ -133,6 +136,8 @@ def build(
                 work.increment(since) if since else work.fold_everything()
                 observations = work.finish()
             _put_into_service(data, folder, tag)
+            for old in _tags(versions)[:-MOST_VERSIONS]:
+                shutil.rmtree(versions / old)
         except BaseException:
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -142,8 +147,7 @@ def build(
 def remove_old_versions(data: Path, older_than: timedelta, now: datetime) -> list[str]:
     """Remove versions out of service for longer than `older_than`; open readers keep their files."""
     with building(data, wait=True):
-        names = (folder.name for folder in (data / "versions").glob("[0-9]*"))
-        tags = sorted(names, key=lambda tag: [int(number) for number in tag.split("-")])
+        tags = _tags(data / "versions")
         current = current_tag(data)
         removed = []
         for tag, successor in itertools.pairwise(tags):
@@ -171,6 +175,12 @@ def _usable(data: Path, vouch: timedelta) -> _Previous | None:
     if (made["vouch_days"], made["schema_hash"]) != (vouch / timedelta(days=1), SCHEMA_HASH):
         return None
     return _Previous(tag, made["version"])
+
+
+def _tags(versions: Path) -> list[str]:
+    """Folder names of all versions, oldest first."""
+    names = (folder.name for folder in versions.glob("[0-9]*"))
+    return sorted(names, key=lambda tag: [int(number) for number in tag.split("-")])
 
 
 def _next_tag(versions: Path, snapshot: int) -> str:
@@ -270,7 +280,8 @@ class _Work:
         late = self._late(new, known)
         in_order = new.join(late, on="offer_id", how="anti")
         self._extend(in_order, since.details.join(late, on="offer_id", how="anti"), known)
-        self._recompute(late["offer_id"])
+        for piece in _pieces(late.join(known, on="offer_id")):
+            self._recompute(piece)
 
     def _late(self, new: pl.DataFrame, known: pl.DataFrame) -> pl.DataFrame:
         """Known offers whose new rows do not all come after what the file has, or that have a
@@ -311,8 +322,6 @@ class _Work:
         self._replace_offers(offers)
 
     def _recompute(self, late: pl.Series) -> None:
-        if late.is_empty():
-            return
         rows, details = (
             self.lake.rows_of(table, self.snapshot, late)
             for table in ("observation", "offer_detail")
@@ -442,6 +451,14 @@ def _offers(
         .join(_newest_details(details), on="offer_id")
         .join(names.select("offer_id", "retailer", "sku").unique("offer_id"), on="offer_id")
     )
+
+
+def _pieces(offers: pl.DataFrame) -> list[pl.Series]:
+    """Offers in groups of about RANGE_ROWS observations, so that memory stays bounded."""
+    groups = offers.sort("offer_id").select(
+        "offer_id", (pl.col("observations").cum_sum() // RANGE_ROWS).alias("group")
+    )
+    return [group["offer_id"] for group in groups.partition_by("group")]
 
 
 def _newest_details(details: pl.DataFrame) -> pl.DataFrame:
