@@ -27,7 +27,9 @@ ORDER BY o.retailer, o.sku, s.first_observed_at
 
 
 def of_columns(version: Version, product: int) -> object:
-    offers, spells = version.columns.history(product)
+    at = version.columns.find(product)
+    assert at is not None
+    offers, spells = version.columns.history(at)
     return offers, [column.tolist() for column in spells]
 
 

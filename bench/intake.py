@@ -18,6 +18,8 @@ from pathlib import Path
 
 import duckdb
 
+from bench.datasets import size
+
 # The columns of bench.generate, as DuckDB reads them.
 TABLE = """
 CREATE TABLE observation (
@@ -56,6 +58,7 @@ def ours(source: Path, data: Path) -> dict[str, float]:
     assert taken.accepted == taken.rows == built.observations, (taken, built)
     measured = {"ingest": ingested - began, "build": done - ingested}
     measured |= {"ingest_peak": peak, "build_peak": resident_peak()}
+    measured |= {"lake": size(data / "lake")}  # merging keeps the merged files for a while
     # The server's upkeep would do it in a minute, and be measured with whatever runs then.
     lake.merge_small_files()
     lake.close()

@@ -124,7 +124,7 @@ def peer(dataset: Dataset, rounds: int) -> list[Figure]:
     mine, theirs = median([a for a, _ in pairs]), median([b for _, b in pairs])
     ratio = median([a / b for a, b in pairs])
     taken = ours["ingest"] + ours["build"]
-    kept = size(dataset.data / "lake") + size((dataset.data / "warehouse.duckdb").resolve().parent)
+    kept = ours["lake"] + size((dataset.data / "warehouse.duckdb").resolve().parent)
     n = f"{dataset.rows:,} observations"
     return [
         Figure("peer", f"{n}: PostgreSQL COPY + index; ours ingest + build",

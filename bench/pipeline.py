@@ -42,7 +42,7 @@ def ingest(dataset: Dataset, rounds: int) -> list[Figure]:
     sizes = {
         "warehouse.duckdb": size(file),
         "the version's folder": size(file.parent),
-        "the lake": size(dataset.data / "lake"),
+        "the lake": runs[-1]["lake"],
         "DuckDB's plain table": size(plain),
         "the Parquet file": size(dataset.observations),
     }

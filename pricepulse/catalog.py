@@ -1,6 +1,5 @@
 """Products and search."""
 
-import re
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -91,7 +90,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_row(cls, row: dict[str, Any], version: Version) -> "Offer":
-        observed_at = row["last_observed_at"].replace(tzinfo=UTC)
+        observed_at = row["last_observed_at"]
         unit_price, unit = _unit_price(row)
         names = ("retailer", "sku", "url", "condition", "currency", "promotion", "availability")
         return cls(
@@ -99,7 +98,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
             price=plain(row["price"]),
             list_price=_plain(row["list_price"]),
             shipping=_plain(row["shipping"]),
-            price_since=row["price_since"].replace(tzinfo=UTC),
+            price_since=row["price_since"],
             observed_at=observed_at,
             fresh=(version.as_of - observed_at).total_seconds() <= version.vouch_seconds
             if version.as_of
@@ -242,7 +241,7 @@ def lookup_product(
     found = product_queries.product_of(version, **given)
     if found is None:
         raise NotFoundError("no offer here has that " + " and ".join(given).replace("_", " "))
-    return _product(version, found)
+    return _product(version, known_product(version, str(found)))
 
 
 @get("/products/{product_id:str}", tags=["catalog"], opt={"versioned": True})
@@ -275,8 +274,9 @@ def search_products(
     offset = offset_of(request, cursor)
     page = version.index.search(q, filters, limit=limit, offset=offset)
     counted = version.index.facets(q, filters)
-    ids = [int(hit.product_id, 16) for hit in page.hits]
-    found = [row for row in map(version.columns.product, ids) if row]
+    columns = version.columns
+    places = [columns.find(int(hit.product_id, 16)) for hit in page.hits]
+    found = [columns.product(at) for at in places if at is not None]
     more: list[Any] = [*page.hits, *([None] if page.total > offset + limit else [])]
     return SearchResult(
         items=[ProductSummary.from_row(row) for row in found],
@@ -313,12 +313,13 @@ def suggest_completions(
 
 
 def known_product(version: Version, product_id: str) -> int:
-    """The product's key, or 404."""
-    # Twenty digits hold every id; more would only be a long time in int().
-    if re.fullmatch("[0-9]{1,20}", product_id, re.ASCII):
+    """Where the product is in the columns, or 404."""
+    # Nineteen digits hold every id; more would only be a long time in int().
+    if product_id.isascii() and product_id.isdigit() and len(product_id) < 20:
         key = int(product_id)
-        if key < 2**63 and version.columns.has(key):
-            return key
+        at = version.columns.find(key) if key < 2**63 else None
+        if at is not None:
+            return at
     raise NotFoundError("there is no such product; /api/v1/products and /api/v1/search list them")
 
 
@@ -332,17 +333,16 @@ def _plain(amount: Decimal | None) -> Decimal | None:
     return None if amount is None else plain(amount)
 
 
-def _product(version: Version, key: int) -> Product:
-    row = version.columns.product(key)
-    assert row is not None, "the caller has looked it up"
-    rows = version.columns.offers(key)
+def _product(version: Version, at: int) -> Product:
+    row = version.columns.product(at)
+    rows = version.columns.offers(at)
     offers = [Offer.from_row(each, version) for each in rows]
     best = str(row["best_offer_id"])
     quantity, mpn = _plain(row["unit_quantity"]), next((o["mpn"] for o in rows if o["mpn"]), None)
     attributes = {"unit_quantity": quantity, "unit": row["unit"], "mpn": mpn}
     names = ("title", "brand", "gtin", "category", "category_slug", "image_url", "currency")
     return Product(
-        product_id=str(key),
+        product_id=str(row["product_id"]),
         category_path=row["category"].split(" > ") if row["category"] else [],
         attributes={name: value for name, value in attributes.items() if value is not None},
         best=next((offer for offer in offers if offer.offer_id == best), None),

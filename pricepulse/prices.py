@@ -73,16 +73,16 @@ async def get_history(
     and time-weighted mean; a price holds until it changes, but not longer than an observation
     vouches for it. `from` is included, `to` is not."""
     version = version_of(request)
-    key = known_product(version, product_id)
+    at = known_product(version, product_id)
     start, end = _seconds("from", from_), _seconds("to", to)
     if start is not None and end is not None and start >= end:
         raise InvalidInputError.at("/query/from", "must be before to")
     shop = retailer.strip().lower() if retailer is not None else None
-    asked = Asked(version, key, resolution, start, end, shop)
+    asked = Asked(version, at, resolution, start, end, shop)
     # Spells are slices, some 30 µs; periods are computed, up to milliseconds.
     series = _spells(asked) if resolution == "spells" else await asyncio.to_thread(_periods, asked)
     return History(
-        product_id=str(key),
+        product_id=str(int(product_id)),
         resolution=resolution,
         as_of=version.as_of,
         version=version.number,
@@ -92,7 +92,7 @@ async def get_history(
 
 class Asked(NamedTuple):
     version: Version
-    product_id: int
+    at: int
     resolution: Any
     start: int | None
     end: int | None
@@ -102,7 +102,7 @@ class Asked(NamedTuple):
 def _spells(asked: Asked) -> list[Series]:
     """The spells that were observed in [start, end), whole."""
     columns = asked.version.columns
-    listed, spells = columns.history(asked.product_id)
+    listed, spells = columns.history(asked.at)
     t, until = spells.first.tolist(), spells.last.tolist()
     price, claimed = history.money(spells.price), history.money(spells.list_price)
     list_price = [amount or None for amount in claimed]
@@ -147,7 +147,7 @@ def _periods(asked: Asked) -> list[Series]:
     """Prices in force by day, week or month; series without a known period are left out."""
     version = asked.version
     as_of = int(version.as_of.timestamp()) if version.as_of else 0
-    listed, spells = version.columns.history(asked.product_id)
+    listed, spells = version.columns.history(asked.at)
     made = []
     for offer in listed:
         if asked.retailer is not None and offer.retailer != asked.retailer:

@@ -123,7 +123,9 @@ class Pipeline:
         hot = columns.Columns(self.version())
         found = {}
         for (product_id,) in self.query("SELECT product_id FROM product"):
-            listed, of_product = hot.history(product_id)
+            at = hot.find(product_id)
+            assert at is not None
+            listed, of_product = hot.history(at)
             for offer in listed:
                 mine = columns.Spells(*(column[offer.spells] for column in of_product))
                 found[offer.retailer, offer.sku] = (hot, mine)

@@ -121,7 +121,9 @@ def check_build(folder: Path, lake: Lake) -> int:
     with duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True) as file:
         version, *counts = file.execute(SHOWN).fetchone() or ()
     known = lake.frame("SELECT snapshot_id FROM ducklake_snapshots('lake') ORDER BY 1")
-    assert version in known["snapshot_id"], f"the lake forgot what is in service: {version}, {known}"
+    assert version in known["snapshot_id"], (
+        f"the lake forgot what is in service: {version}, {known}"
+    )
     assert counts == [lake.count("observation", version)] * 3
     return int(counts[0])
 

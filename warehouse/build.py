@@ -356,7 +356,10 @@ class _Work:
         self._check()
         self.db.execute("COMMIT")
         self.db.execute("CHECKPOINT")
-        columns.write(self.folder, self.db)
+        self.db.execute(
+            "CREATE TEMP TABLE changed AS FROM touched UNION SELECT offer_id FROM moved"
+        )
+        columns.write(self.folder, self.db, self.previous)
         self._write_search()
         observations = self.db.execute("SELECT observations FROM build").fetchone()
         return int(observations[0]) if observations else 0

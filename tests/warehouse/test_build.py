@@ -371,7 +371,7 @@ def test_an_empty_lake_gives_an_empty_file_that_serves(pipeline: Pipeline) -> No
     assert reader.refresh()
     assert reader.current is not None
     assert reader.current.as_of is None
-    assert reader.current.columns.product(1) is None
+    assert reader.current.columns.find(1) is None
     pipeline.put([look(0, "5", title="Tea")])
     assert_incremental_is_full(pipeline)
     assert reader.refresh()
@@ -526,7 +526,7 @@ def test_old_versions_go_and_open_readers_stay(pipeline: Pipeline) -> None:
     assert reader.current is not None
     product = reader.current.query("SELECT * FROM product")[0]
     assert product["title"] == "Tea"
-    assert reader.current.columns.product(product["product_id"]) is not None
+    assert reader.current.columns.find(product["product_id"]) is not None
     assert len(spells(pipeline)) == 3
     pipeline.put([look(3, "9")])
     assert pipeline.build().kind == "incremental"
