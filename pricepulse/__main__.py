@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import shutil
 import socket
 import stat
 import sys
@@ -55,7 +56,6 @@ def explained(error: Exception) -> tuple[int, str] | None:
     """Exit code and sentence of an error that the user can mend; None for a bug."""
     if isinstance(error, SettingsError):
         return 2, str(error)
-    from pricepulse.errors import NO_SPACE
     from warehouse.build import BuildBroken, BuildRunning
     from warehouse.feed import FeedError
     from warehouse.lake import TRANSIENT, LakeError
@@ -65,17 +65,27 @@ def explained(error: Exception) -> tuple[int, str] | None:
         return 2, str(error)
     if isinstance(error, BuildBroken):
         return 1, str(error)
-    number = error.errno if isinstance(error, OSError) else None
-    if number in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG} or NO_SPACE.search(str(error)):
+    if is_full(error):
         return 1, (
-            "no space is left on the disk; what was there is whole and nothing of this was kept. "
-            "Make space and run the same command again"
+            "no space is left on the disk; all that was there is whole, and of what is not "
+            "reported as done nothing was kept. Make space and run the same command again"
         )
     if isinstance(error, OSError) and error.strerror and error.filename:
         return 2, f"{error.filename}: {error.strerror}"
     if any(text in str(error) for text in TRANSIENT):
         return 1, f"the lake's catalog is busy with another process; try again ({error})"
     return None
+
+
+def is_full(error: Exception) -> bool:
+    from pricepulse.errors import NO_SPACE
+
+    if isinstance(error, OSError) and error.errno in {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}:
+        return True
+    told = str(error)
+    if "disk I/O error" in told:  # what SQLite says when it cannot even make its -shm file
+        return shutil.disk_usage(os.environ[PREFIX + "DATA"]).free < 1 << 20
+    return NO_SPACE.search(told) is not None or "File too large" in told
 
 
 def flag(name: str, *, kind: Any = str, told: str) -> Callable[[Callable[..., None]], Any]:
@@ -212,7 +222,7 @@ def ingest(files: tuple[str, ...], **flags: Any) -> None:
         finally:
             if stored:
                 terminal.summary(stored)
-        if any(not batch.duplicate for _, batch in stored):
+        if stored:
             build_unless_served(settings, lake)
     if refused:
         sys.exit(2)

@@ -66,23 +66,40 @@ def write(folder: Path, db: duckdb.DuckDBPyConnection, previous: Path | None) ->
         )
         offers = offers.with_columns(pl.col("source") + old_spells.height)
         offers = pl.concat([kept.select(offers.columns), offers], how="vertical_relaxed")
-        old_spells = old_spells.with_columns(pl.col(name).cast(pl.String) for name in WORDS)
-        spells = pl.concat([old_spells, spells], how="vertical_relaxed")
+        spells = pl.concat(_same_words(old_spells, spells), how="vertical_relaxed")
+    else:
+        spells = _same_words(spells)[0]
     offers = offers.sort("product_id", "retailer", "sku").with_columns(
         spell_start=pl.col("spell_count").cum_sum() - pl.col("spell_count")
     )
     shift = (offers["source"] - offers["spell_start"]).to_numpy()
     taken = np.repeat(shift, offers["spell_count"].to_numpy())
     spells = spells[taken + np.arange(len(taken))]
-    spells = spells.with_columns(
-        pl.col(name).cast(pl.Enum(spells[name].unique().sort())) for name in WORDS
-    )
     for name, frame in (
         ("spells", spells),
         ("offers", offers.drop("source")),
         ("products", db.execute(PRODUCTS).pl()),
     ):
         frame.rechunk().write_ipc(folder / f"{name}.arrow", compression="uncompressed")
+
+
+def _same_words(*frames: pl.DataFrame) -> list[pl.DataFrame]:
+    """The frames with currency and availability as one Enum each, of all the words there are."""
+    same = list(frames)
+    for name in WORDS:
+        words = {
+            word
+            for frame in frames
+            for word in (
+                _words(frame[name]) if frame[name].dtype == pl.Enum else frame[name].unique()
+            )
+        }
+        kind = pl.Enum(sorted(words))
+        same = [
+            frame if frame[name].dtype == kind else frame.with_columns(pl.col(name).cast(kind))
+            for frame in same
+        ]
+    return same
 
 
 def _numbers(spells: pl.DataFrame) -> pl.DataFrame:
