@@ -25,7 +25,10 @@ from litestar.exceptions import (
 from litestar.response.base import ASGIResponse, Response
 
 MEDIA_TYPE = "application/problem+json"
-NO_SPACE = re.compile(r"no space left|disk (quota|is full)|file system is full", re.IGNORECASE)
+# "disk I/O error" is SQLite's word when a full disk has no room for the WAL's index.
+NO_SPACE = re.compile(
+    r"no space left|disk (quota|is full|i/o error)|file system is full", re.IGNORECASE
+)
 log = logging.getLogger("pricepulse.errors")
 
 

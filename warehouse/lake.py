@@ -30,6 +30,8 @@ INLINE_ROWS = 200
 COMMIT_ATTEMPTS = 40
 # DuckLake says so when two commits meet; both are safe to try again.
 TRANSIENT = ("database is locked", "conflict", "could not serialize", "Failed to commit")
+# Trying again makes no space; that sentence also begins with "Failed to commit".
+FULL = ("disk is full", "disk I/O error", "No space left")
 
 # 63 bits of MD5: deterministic across machines and versions, positive in every tool's integers. Two
 # of 10 million offers share an id with a probability of 5e-6; `new_offers` would notice.
@@ -228,7 +230,8 @@ def _retrying(action: Any) -> Any:
             return action()
         except duckdb.Error as error:
             last = attempt == COMMIT_ATTEMPTS - 1
-            if last or not any(text in str(error) for text in TRANSIENT):
+            full = any(text in str(error) for text in FULL)
+            if last or full or not any(text in str(error) for text in TRANSIENT):
                 raise
             # Full jitter, at most 250 ms: a commit takes 5 to 30 ms.
             time.sleep(random.uniform(0, min(0.25, 0.01 * 2**attempt)))  # noqa: S311

@@ -53,20 +53,20 @@ def refused(done: subprocess.CompletedProcess[str]) -> None:
 
 
 def feeds(folder: Path) -> list[Path]:
-    """34,000, 500 and 1 million rows; on 12 MB the lake has room for the last, a build has not."""
+    """34,000, 500 and 400,000 rows."""
     made = []
-    for seed, products, days in ((7, 100, 100), (8, 3, 50), (10, 1500, 200)):
+    for seed, products, days in ((7, 100, 100), (8, 3, 50), (10, 800, 150)):
         made.append(folder / f"feed-{seed}.parquet")
         market(seed=seed, products=products, days=days, until=UNTIL).write_parquet(made[-1])
     return made
 
 
-def by_command(disk: Path, first: Path, small: Path, large: Path) -> None:
+def by_command(disk: Path, outside: Path, first: Path, small: Path, large: Path) -> None:
     data = disk / "data"
     assert run(data, "ingest", first).returncode == 0
     before, files, tag = shown(data), staged(data), current_tag(data)
     for leaving, words in (
-        (2_000_000, ["ingest", large]),
+        (1_000_000, ["ingest", large]),
         (0, ["ingest", small]),
         (0, ["build", "--full"]),
     ):
@@ -80,17 +80,21 @@ def by_command(disk: Path, first: Path, small: Path, large: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert "0 rejected" in again.stdout
     assert "incremental build" in again.stdout
-    stored_without_a_build(disk, data, large)
+    stored_without_a_build(disk, data, outside, large)
 
 
-def stored_without_a_build(disk: Path, data: Path, large: Path) -> None:
+def stored_without_a_build(disk: Path, data: Path, outside: Path, large: Path) -> None:
     """The batch is acknowledged, the build found no space; the same command later makes it good."""
     before, tag = shown(data), current_tag(data)
+    assert run(outside / "data", "ingest", large).returncode == 0
+    needed = sum(path.stat().st_size for path in (outside / "data" / "lake").rglob("*.parquet"))
+    subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+    pad = fill(disk, needed + 1_000_000)
     stored = run(data, "ingest", large)
     refused(stored)
     assert "0 rejected" in stored.stdout
     assert (shown(data), current_tag(data)) == (before, tag)
-    subprocess.run(["mount", "-o", "remount,size=100m", str(disk)], check=True)
+    pad.unlink()
     again = run(data, "ingest", large)
     assert again.returncode == 0, again.stderr
     assert "known already" in again.stdout
@@ -125,5 +129,5 @@ def send(server: Server, feed: Path) -> httpx.Response:
 if __name__ == "__main__":
     disk, outside = Path(sys.argv[1]), Path(sys.argv[2])
     first, small, large = feeds(outside)
-    by_command(disk, first, small, large)
+    by_command(disk, outside, first, small, large)
     by_server(disk, first, small, outside / "log")
