@@ -105,12 +105,15 @@ def test_idempotency_keys(intake: Intake) -> None:
         "the Idempotency-Key 'run-1' was used before for other content; send the same bytes again, "
         "or choose a new key"
     )
+    assert intake.state() == before
     other_key = intake.post(csv(row("key-1")), idempotency_key="run-2")
     assert (other_key.status_code, other_key.json()["batch_id"]) == (200, first.json()["batch_id"])
     for bad in ("", "x" * 201, "a b", "a\tb"):
         told = problem(intake.post(csv(row("key-3")), idempotency_key=bad), 400)
         assert told["errors"][0]["pointer"].lower() == "/header/idempotency-key"
-    assert intake.state() == before
+    assert problem(intake.post(csv(row("key-2")), idempotency_key="run-2"), 409)
+    # The new key is remembered with its content, nothing else.
+    assert intake.state()[1:] == before[1:]
 
 
 def parquet(skus: list[str]) -> bytes:
