@@ -63,15 +63,15 @@ def summary(batches: Sequence[tuple[str, Batch]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("file", "batch")
+    table = Table("file")
     for header in ("rows", "accepted", "rejected", "new offers"):
-        table.add_column(header, justify="right")
+        table.add_column(header, justify="right", no_wrap=True)
     table.add_column("faults by rule")
     for name, batch in batches:
         counts = (batch.rows, batch.accepted, batch.rejected, batch.new_offers)
         faults = "\n".join(f"{count:,} {rule}" for rule, count in batch.rejected_by_rule.items())
-        state = f"{batch.batch_id}{' (known already)' if batch.duplicate else ''}"
-        table.add_row(name, state, *(f"{count:,}" for count in counts), faults)
+        state = "\nknown already, nothing changed" if batch.duplicate else ""
+        table.add_row(f"{name}{state}", *(f"{count:,}" for count in counts), faults)
     Console().print(table)
     for name, batch in batches:
         if batch.unknown_columns:
