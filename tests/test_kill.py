@@ -158,7 +158,7 @@ def check_end(folder: Path, acknowledged: int) -> int:
     assert check_lake(folder, acknowledged + 1) == accepted
     whole = mended.beside("whole")
     whole.build(full=True)
-    assert mended.tables() == whole.tables()
+    assert mended.content() == whole.content()
     mended.lake.close()
     return accepted
 
