@@ -7,8 +7,9 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-from warehouse.build import BuildRunning, Built, build
+from warehouse.build import Built, build
 from warehouse.lake import Lake
+from warehouse.versions import BuildRunning
 
 log = logging.getLogger("pricepulse.jobs")
 

@@ -6,8 +6,8 @@ import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from warehouse.build import building, current_tag, remove_old_versions
 from warehouse.lake import Lake
+from warehouse.versions import building, current_tag, remove_old_versions
 
 LEFTOVER_SECONDS = 24 * 3600  # an upload lasts minutes; after a day it is one that a crash cut off
 

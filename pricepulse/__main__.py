@@ -56,10 +56,11 @@ def explained(error: Exception) -> tuple[int, str] | None:
     """Exit code and sentence of an error that the user can mend; None for a bug."""
     if isinstance(error, SettingsError):
         return 2, str(error)
-    from warehouse.build import BuildBroken, BuildRunning
+    from warehouse.build import BuildBroken
     from warehouse.feed import FeedError
     from warehouse.lake import TRANSIENT, LakeError
     from warehouse.links import UnknownLink
+    from warehouse.versions import BuildRunning
 
     if isinstance(error, FeedError | LakeError | BuildRunning | UnknownLink):
         return 2, str(error)

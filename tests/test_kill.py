@@ -20,8 +20,8 @@ import pytest
 from tests import killed
 from tests.command import ROOT, environment, ready, serving, until
 from tests.pipeline import Pipeline, open_lake
-from warehouse.build import current_tag
 from warehouse.lake import Lake
+from warehouse.versions import current_tag
 
 KILLS = 110
 SERVERS = 10  # of the kills hit a server

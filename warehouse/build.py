@@ -3,33 +3,29 @@
     versions/000000123-1/warehouse.duckdb   the file, *.arrow the hot columns, search/ the index
     warehouse.duckdb                        a symbolic link to the newest of them
 
-A full build folds every observation, offers in ranges so that memory stays bounded. An incremental
+A full build folds every observation, as many offers at a time as fit in memory. An incremental
 one copies the last file and folds what came since: rows in order extend the last spell of their
 offer from the file alone; offers with late rows, or with a suspect still open, come anew from the lake.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import itertools
 import json
 import math
-import os
 import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 import duckdb
 import polars as pl
 
-from warehouse import columns, search, spells
-from warehouse.batch import DETAILS
+from warehouse import columns, search, spells, versions
 from warehouse.lake import Lake
+from warehouse.staged import DETAILS
 
 SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
@@ -38,15 +34,14 @@ SHAPING = ("build.py", "catalog.sql", "columns.py", "search_index.py", "spells.p
 SCHEMA_HASH = hashlib.sha256(
     b"".join((Path(__file__).parent / name).read_bytes() for name in SHAPING)
 ).hexdigest()
-# About 0.4 GB of frame a range; more new rows than that are cheaper in a full build.
+# About 0.4 GB of frame; more new rows than that are cheaper in a full build.
 RANGE_ROWS = 4_000_000
+# Of the observations of a full build only their runs are held, a fifth of them: about 1 GB.
+MOST_RUNS = 12_000_000
 ID_BITS = 63
 # What describes an offer now, even where the newest row leaves it empty; of all else the newest
 # non-empty value counts.
 OF_NEWEST_ROW = ("condition", "shipping", "promotion")
-# A stream of batches makes a version every two seconds, 160 MB each at 20 M observations. Whoever has
-# one open keeps its files, so these few only serve those who are just opening theirs.
-MOST_VERSIONS = 8
 FOLDED = ("price_spell", "suspect", "superseded")  # The tables of `spells.Folded`.
 CURRENT = ("price", "list_price", "currency", "availability")
 
@@ -63,10 +58,6 @@ FROM {}
 """
 
 
-class BuildRunning(RuntimeError):
-    """Another process is building."""
-
-
 class BuildBroken(RuntimeError):
     """A finished file contradicts itself and was not put into service."""
 
@@ -79,28 +70,6 @@ class Built:
     version: int
     kind: str
     observations: int = 0
-
-
-@contextmanager
-def building(data: Path, *, wait: bool = False) -> Iterator[None]:
-    """Hold the right to build; raises `BuildRunning` if another process does and not `wait`."""
-    data.mkdir(parents=True, exist_ok=True)
-    with (data / "build.lock").open("a") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
-        except BlockingIOError:
-            raise BuildRunning(
-                f"another process is building in {data}; wait until it is done, or end it"
-            ) from None
-        yield
-
-
-def current_tag(data: Path) -> str | None:
-    """Folder name of the version in service, or None before the first build."""
-    try:
-        return (data / "warehouse.duckdb").readlink().parent.name
-    except FileNotFoundError:
-        return None
 
 
 def build(
@@ -116,46 +85,22 @@ def build(
     `vouch`: for how long an observation vouches for a price. Raises `BuildRunning`, `BuildBroken`
     and OSError (disk full); whatever happens, the last version stays in service and whole.
     """
-    with building(data, wait=wait):
-        versions = data / "versions"
-        versions.mkdir(exist_ok=True)
-        for left in versions.glob("tmp-*"):
-            shutil.rmtree(left)
+    with versions.building(data, wait=wait):
         previous = None if full else _usable(data, vouch)
         snapshot = lake.snapshot()
         since = _Since.read(lake, previous, snapshot) if previous else None
         if previous and since and since.nothing:
             return Built(previous.tag, previous.version, "none")
-        tag = _next_tag(versions, snapshot)
-        # A name of its own for each attempt: DuckDB knows open files by their path.
-        folder = Path(tempfile.mkdtemp(prefix=f"tmp-{tag}-", dir=versions))
-        folder.chmod(0o755)
-        try:
-            base = versions / previous.tag if previous and since else None
-            with closing(_Work(folder, lake, snapshot, vouch, base)) as work:
-                work.increment(since) if since else work.fold_everything()
-                observations = work.finish()
-            _put_into_service(data, folder, tag)
-            for old in _tags(versions)[:-MOST_VERSIONS]:
-                shutil.rmtree(versions / old)
-        except BaseException:
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+        base = data / "versions" / previous.tag if previous and since else None
+        with (
+            versions.new_version(data, snapshot) as (folder, tag),
+            closing(_Work(folder, lake, snapshot, vouch, base)) as work,
+        ):
+            work.increment(since) if since else work.fold_everything()
+            observations = work.finish()
+            # The file is closed before it goes into service.
+            work.close()
         return Built(tag, snapshot, "incremental" if since else "full", observations)
-
-
-def remove_old_versions(data: Path, older_than: timedelta, now: datetime) -> list[str]:
-    """Remove versions out of service for longer than `older_than`; open readers keep their files."""
-    with building(data, wait=True):
-        tags = _tags(data / "versions")
-        current = current_tag(data)
-        removed = []
-        for tag, successor in itertools.pairwise(tags):
-            replaced_at = (data / "versions" / successor).stat().st_mtime
-            if tag != current and now.timestamp() - replaced_at > older_than.total_seconds():
-                shutil.rmtree(data / "versions" / tag)
-                removed.append(tag)
-        return removed
 
 
 @dataclass(frozen=True)
@@ -166,7 +111,7 @@ class _Previous:
 
 def _usable(data: Path, vouch: timedelta) -> _Previous | None:
     """The version in service, if this code and these settings made it."""
-    tag = current_tag(data)
+    tag = versions.current_tag(data)
     path = data / "warehouse.duckdb"
     if tag is None or not path.exists():
         return None
@@ -175,35 +120,6 @@ def _usable(data: Path, vouch: timedelta) -> _Previous | None:
     if (made["vouch_days"], made["schema_hash"]) != (vouch / timedelta(days=1), SCHEMA_HASH):
         return None
     return _Previous(tag, made["version"])
-
-
-def _tags(versions: Path) -> list[str]:
-    """Folder names of all versions, oldest first."""
-    names = (folder.name for folder in versions.glob("[0-9]*"))
-    return sorted(names, key=lambda tag: [int(number) for number in tag.split("-")])
-
-
-def _next_tag(versions: Path, snapshot: int) -> str:
-    built = [int(folder.name.split("-")[1]) for folder in versions.glob(f"{snapshot:09}-*")]
-    return f"{snapshot:09}-{max(built, default=0) + 1}"
-
-
-def _put_into_service(data: Path, folder: Path, tag: str) -> None:
-    final = folder.with_name(tag)
-    for path in (*folder.rglob("*"), folder):
-        descriptor = os.open(path, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    (folder / "warehouse.duckdb").chmod(0o444)
-    folder.rename(final)
-    link = data / "warehouse.duckdb.new"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path("versions") / tag / "warehouse.duckdb")
-    link.replace(data / "warehouse.duckdb")
-    for changed in (final.parent, data):
-        descriptor = os.open(changed, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
 
 
 @dataclass(frozen=True)
@@ -254,18 +170,46 @@ class _Work:
             self.db.execute(f"CREATE TEMP TABLE {table}")
 
     def fold_everything(self) -> None:
-        count = self.lake.count("observation", self.snapshot)
-        pieces = max(1, math.ceil(count / RANGE_ROWS))
-        for piece in range(pieces):
-            low, high = (2**ID_BITS * edge // pieces for edge in (piece, piece + 1))
-            rows, details, names = (
-                self.lake.rows(table, self.snapshot, low, high - 1)
-                for table in ("observation", "offer_detail", "offer")
-            )
-            folded = spells.fold(rows, self.vouch)
-            for table, frame in zip(FOLDED, folded, strict=True):
-                self._insert(table, frame)
-            self._insert("offer", _offers(folded.spells, rows, details, names))
+        low, end = 0, 2**ID_BITS
+        while low < end:
+            runs, high = self._runs(low, end)
+            unclear = spells.unclear(runs)
+            clear = runs.filter(~pl.col("offer_id").is_in(unclear.implode()))
+            folded = spells.joined(clear, self.vouch)
+            self._insert("price_spell", folded)
+            self._insert("offer", self._offers_between(low, high, folded))
+            # What rows alone can tell: overlapping deliveries, jumps of a price.
+            sizes = runs.group_by("offer_id").agg(pl.col("observations").sum())
+            for piece in _pieces(sizes.join(unclear.to_frame(), on="offer_id", how="semi")):
+                self._recompute(piece)
+            low = high
+
+    def _runs(self, low: int, high: int) -> tuple[pl.DataFrame, int]:
+        """Sorted runs of the offers from `low` to below an upper end that lets them fit in memory."""
+        runs: list[pl.DataFrame] = []
+        for rows in self.lake.stream("observation", self.snapshot, low):
+            runs.append(spells.runs(rows.filter(pl.col("offer_id") < high), self.vouch))
+            if sum(run.height for run in runs) > MOST_RUNS:
+                whole = pl.concat(runs)
+                middle = whole["offer_id"].sort()[whole.height // 2]
+                high = max(middle, low + 1)
+                runs = [whole.filter(pl.col("offer_id") < high)]
+        return pl.concat(runs).sort("offer_id", "first_observed_at"), high
+
+    def _offers_between(self, low: int, high: int, folded: pl.DataFrame) -> pl.DataFrame:
+        """The offers of the spells, which all lie in this range of ids."""
+        share = (high - low) / 2**ID_BITS  # ids are hashes: evenly spread
+        rows = self.lake.count("offer_detail", self.snapshot) * share
+        pieces = max(1, math.ceil(rows / RANGE_ROWS))
+        edges = [low + (high - low) * edge // pieces for edge in range(pieces + 1)]
+        details = [
+            _newest_details(self.lake.rows("offer_detail", self.snapshot, first, last - 1))
+            for first, last in itertools.pairwise(edges)
+        ]
+        names = self.lake.rows("offer", self.snapshot, low, high - 1)
+        # None of them has an observation that its spells do not contain.
+        seen = folded.select("offer_id", pl.col("last_observed_at").alias("observed_at"))
+        return _offers(folded, seen, pl.concat(details), names)
 
     def increment(self, since: _Since) -> None:
         """Fold what is new into the copied file."""
@@ -318,7 +262,7 @@ class _Work:
         self._insert("suspect", folded.suspects)
         self._insert("superseded", folded.superseded)
         names = self._names(rows["offer_id"].unique())
-        offers = _extended(_offers(extended, rows, details, names), known, tails)
+        offers = _extended(_offers(extended, rows, _newest_details(details), names), known, tails)
         self._replace_offers(offers)
 
     def _recompute(self, late: pl.Series) -> None:
@@ -331,7 +275,8 @@ class _Work:
         for table, anew in zip(FOLDED, folded, strict=True):
             self.db.execute(f"DELETE FROM {table} WHERE offer_id IN (FROM gone)")
             self._insert(table, anew)
-        self._replace_offers(_offers(folded.spells, rows, details, self._names(late)))
+        newest = _newest_details(details)
+        self._replace_offers(_offers(folded.spells, rows, newest, self._names(late)))
 
     def _names(self, offers: pl.Series) -> pl.DataFrame:
         return self.lake.rows_of("offer", self.snapshot, offers)
@@ -438,9 +383,10 @@ class _Work:
 
 
 def _offers(
-    folded: pl.DataFrame, rows: pl.DataFrame, details: pl.DataFrame, names: pl.DataFrame
+    folded: pl.DataFrame, seen: pl.DataFrame, details: pl.DataFrame, names: pl.DataFrame
 ) -> pl.DataFrame:
-    """One row an offer from its spells (sorted), observations, details and names."""
+    """One row an offer from its spells (sorted), what was seen (offer_id, observed_at), its newest
+    details and its names."""
     state = folded.group_by("offer_id", maintain_order=True).agg(
         *(pl.col(name).last() for name in CURRENT),
         pl.col("first_observed_at").last().alias("price_since"),
@@ -448,10 +394,10 @@ def _offers(
         pl.col("last_observed_at").last(),
         pl.col("observations").sum(),
     )
-    seen = rows.group_by("offer_id").agg(pl.col("observed_at").max().alias("last_seen_at"))
+    last_seen = seen.group_by("offer_id").agg(pl.col("observed_at").max().alias("last_seen_at"))
     return (
-        state.join(seen, on="offer_id")
-        .join(_newest_details(details), on="offer_id")
+        state.join(last_seen, on="offer_id")
+        .join(details, on="offer_id")
         .join(names.select("offer_id", "retailer", "sku").unique("offer_id"), on="offer_id")
     )
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import duckdb
 
-from warehouse.build import current_tag
 from warehouse.columns import Columns
 from warehouse.search import SearchIndex, SearchIndexError
+from warehouse.versions import current_tag
 
 # Nothing outside the file can be reached, and no statement can undo that.
 SEALED: dict[str, str | bool | int | float | list[str]] = {

@@ -148,6 +148,17 @@ class Lake:
             [low, high],
         )
 
+    def stream(self, table: str, snapshot: int, low: int) -> Iterator[pl.DataFrame]:
+        """All rows of `table` as of `snapshot` for the offers from `low` on, a million at a time,
+        about in the order of delivery; one empty frame at least."""
+        with self.cursor() as cursor:
+            reader = cursor.execute(
+                f"SELECT * FROM lake.{table} AT (VERSION => {snapshot}) WHERE offer_id >= ?", [low]
+            ).to_arrow_reader(1_000_000)
+            yield pl.DataFrame(reader.schema.empty_table())
+            for batch in reader:
+                yield pl.DataFrame(batch)
+
     def rows_of(self, table: str, snapshot: int, offers: pl.Series) -> pl.DataFrame:
         """All rows of `table` as of `snapshot` for the given offers."""
         wanted = offers.unique().to_frame("offer_id")  # noqa: F841 (DuckDB reads it by name)

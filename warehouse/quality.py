@@ -186,20 +186,20 @@ def _plain_text(frame: pl.DataFrame) -> dict[str, pl.Series]:
 
 def _distinct(raws: dict[str, pl.Series]) -> dict[str, pl.Series]:
     """Distinct values of the text columns; of columns that seldom repeat (URLs) the values as they
-    are, because a hash of them gains nothing; of constant ones (currency) without a hash."""
+    are, because a join with them gains nothing; of constant ones (currency) without a hash.
+
+    By `arg_unique`, because `unique` takes three times as long where thousands of values differ.
+    """
     found: dict[str, pl.Series] = {}
     for name, raw in raws.items():
         if raw.dtype != pl.String:
             continue
-        sample = raw.head(4096)
-        different = sample.n_unique()
-        if different > 0.7 * len(sample):
-            found[name] = raw
-        elif different == 1 and raw.null_count() == 0 and (raw == raw[0]).all():
+        if len(raw) and raw.null_count() == 0 and (raw == raw[0]).all():
             found[name] = raw.head(1)
-    often = pl.DataFrame({n: r for n, r in raws.items() if r.dtype == pl.String and n not in found})
-    lists = often.select(pl.all().unique().implode())
-    return found | {name: lists[name].explode() for name in often.columns}
+            continue
+        first = raw.arg_unique()
+        found[name] = raw if len(first) > 0.7 * len(raw) else raw[first]
+    return found
 
 
 def _judge(name: str, raw: pl.Series, distinct: pl.Series | None, latest: datetime) -> Judged:

@@ -41,7 +41,39 @@ def fold(rows: pl.DataFrame, vouch: timedelta, tails: pl.DataFrame | None = None
     rows = rows.sort("offer_id", "observed_at", "batch_id", "line")
     lost = superseded(rows)
     rows = _latest_delivery(rows)
-    stretches = rows.select(
+    stretches = _single(rows)
+    if tails is not None and tails.height:
+        stretches = pl.concat([tails.select(SPELL), stretches], how="diagonal").sort(
+            "offer_id", "first_observed_at"
+        )
+    good, suspects = _set_aside_suspects(stretches)
+    return Folded(joined(good, vouch), suspects, lost)
+
+
+def runs(rows: pl.DataFrame, vouch: timedelta) -> pl.DataFrame:
+    """Neighbouring rows, in the order in which they come, as one where the later one only prolongs
+    the spell of the one before: SPELL.
+
+    In rows sorted by offer and time these are spells, but for what `unclear` finds. They need no
+    sort, and are a fifth of the rows or less where a delivery is sorted, whatever the others are.
+    """
+    return joined(_single(rows), vouch)
+
+
+def unclear(runs: pl.DataFrame) -> pl.Series:
+    """offer_id of all whose runs do not tell their spells: they overlap, or a price jumps.
+
+    `runs` sorted by offer_id and first_observed_at. Only `fold` on the rows knows which delivery
+    was later, and which of the rows after a jump confirms it.
+    """
+    again = pl.col("first_observed_at") <= pl.col("last_observed_at").shift()
+    found = runs.filter(((_same_offer(1) & again) | _jump()).fill_null(value=False))
+    return found["offer_id"].unique().sort()
+
+
+def _single(rows: pl.DataFrame) -> pl.DataFrame:
+    """Each row as a stretch of one observation: SPELL, batch_id, line."""
+    return rows.select(
         "offer_id",
         pl.col("observed_at").alias("first_observed_at"),
         pl.col("observed_at").alias("last_observed_at"),
@@ -50,12 +82,6 @@ def fold(rows: pl.DataFrame, vouch: timedelta, tails: pl.DataFrame | None = None
         "batch_id",
         "line",
     )
-    if tails is not None and tails.height:
-        stretches = pl.concat([tails.select(SPELL), stretches], how="diagonal").sort(
-            "offer_id", "first_observed_at"
-        )
-    good, suspects = _set_aside_suspects(stretches)
-    return Folded(_merge(good, vouch), suspects, lost)
 
 
 def superseded(rows: pl.DataFrame) -> pl.DataFrame:
@@ -89,13 +115,7 @@ def _latest_delivery(rows: pl.DataFrame) -> pl.DataFrame:
 def _set_aside_suspects(stretches: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Split into good rows and suspects. Only offers with a jump are judged row by row: without one
     the last good price is always the previous one (155 natural jumps beyond 3 x in 4.5 M real rows)."""
-    price, before = pl.col("price"), pl.col("price").shift()
-    jump = (
-        _same_offer(1)
-        & (pl.col("currency") == pl.col("currency").shift())
-        & ((price > before * SUSPECT_FACTOR) | (before > price * SUSPECT_FACTOR))
-    )
-    jumping = stretches.filter(jump.fill_null(value=False))["offer_id"].unique()
+    jumping = stretches.filter(_jump().fill_null(value=False))["offer_id"].unique()
     none = stretches.clear().select(
         "offer_id", pl.col("first_observed_at").alias("observed_at"), "price", "currency",
         pl.lit(value=False).alias("open"), "batch_id", "line",
@@ -110,6 +130,15 @@ def _set_aside_suspects(stretches: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataF
     ).sort("offer_id", "first_observed_at")
     suspects = verdict.filter("suspect").rename({"first_observed_at": "observed_at"})
     return good, suspects.select(none.columns)
+
+
+def _jump() -> pl.Expr:
+    price, before = pl.col("price"), pl.col("price").shift()
+    return (
+        _same_offer(1)
+        & (pl.col("currency") == pl.col("currency").shift())
+        & ((price > before * SUSPECT_FACTOR) | (before > price * SUSPECT_FACTOR))
+    )
 
 
 def _judge(rows: pl.DataFrame) -> list[pl.Series]:
@@ -157,13 +186,14 @@ def _apart(one: int, other: int, factor: int) -> bool:
     return one > other * factor or other > one * factor
 
 
-def _merge(stretches: pl.DataFrame, vouch: timedelta) -> pl.DataFrame:
-    """Join neighbours of one offer and one state with no gap longer than `vouch` between them."""
+def joined(stretches: pl.DataFrame, vouch: timedelta) -> pl.DataFrame:
+    """Neighbours of one offer and one state as one (SPELL) where the second begins after the first
+    ends, and no more than `vouch` after."""
     begins = ~_same_offer(1)
     for name in STATE:
         begins = begins | pl.col(name).ne_missing(pl.col(name).shift())
     gap = pl.col("first_observed_at") - pl.col("last_observed_at").shift()
-    begins = (begins | (gap > vouch)).fill_null(value=True)
+    begins = (begins | (gap > vouch) | (gap <= timedelta(0))).fill_null(value=True)
     starts = stretches.select(begins.arg_true()).to_series()
     if starts.is_empty():
         return stretches.select(SPELL)

@@ -17,7 +17,7 @@ import httpx
 
 from pricepulse.demo import market
 from tests.command import Server, run, serving, until
-from warehouse.build import current_tag
+from warehouse.versions import current_tag
 
 UNTIL = datetime(2026, 11, 1, tzinfo=UTC)
 NO_SPACE = "pricepulse: no space is left on the disk"

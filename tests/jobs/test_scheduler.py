@@ -19,7 +19,7 @@ from jobs.scheduler import Jobs, holder, last_runs
 from pricepulse.settings import Settings
 from tests.command import Server, csv, run, serving, until
 from tests.pipeline import Pipeline
-from warehouse.build import building, current_tag
+from warehouse.versions import building, current_tag
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 

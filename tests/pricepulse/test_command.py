@@ -22,7 +22,7 @@ from pricepulse.demo_data import feed_of
 from pricepulse.settings import SettingsError
 from tests.command import COMMAND, csv, environment, run, until
 from tests.pipeline import open_lake
-from warehouse.build import building, current_tag
+from warehouse.versions import building, current_tag
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 GOOD = csv([f"shop,{n},{(NOW - timedelta(hours=n)).isoformat()},9.99,EUR" for n in range(5)])

@@ -125,11 +125,14 @@ def test_incremental_equals_full_after_every_batch(
 
 
 def test_a_full_build_in_many_ranges(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Among the offers some whose price jumps, and some with late rows."""
     rows = [look(n % 7, f"{n % 5 + 1}", sku=str(n % 40), title=f"Tea {n % 40}") for n in range(240)]
+    rows += [look(n, "77" if n == 8 else "1", sku=str(n % 3)) for n in range(7, 11)]
     pipeline.put(rows)
     pipeline.build()
     at_once = pipeline.content()
     monkeypatch.setattr(building, "RANGE_ROWS", 13)
+    monkeypatch.setattr(building, "MOST_RUNS", 13)
     assert pipeline.build(full=True).kind == "full"
     assert_content(pipeline.content(), at_once)
     pipeline.put([look(9 + n, "3") for n in range(14)])

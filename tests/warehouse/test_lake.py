@@ -17,6 +17,7 @@ import polars as pl
 import pytest
 
 from tests.pipeline import NOW, Pipeline, ndjson, open_lake
+from warehouse import staged
 from warehouse.batch import Batch, IdempotencyConflict
 from warehouse.feed import FeedError
 from warehouse.lake import INLINE_ROWS
@@ -164,18 +165,27 @@ def test_few_rows_and_many_read_back_the_same(pipeline: Pipeline, count: int) ->
     ]  # fmt: skip
 
 
-def test_details_fold_runs_and_keep_what_was_said_when(pipeline: Pipeline) -> None:
+@pytest.mark.parametrize("held_back", [0, 500_000])
+@pytest.mark.parametrize("chunk_rows", [1, 2, 5, 1_000_000])
+def test_details_fold_runs_and_keep_what_was_said_when(
+    pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch, chunk_rows: int, held_back: int
+) -> None:
+    monkeypatch.setattr(staged, "MOST_OPEN_DETAILS", held_back)
     titles = ["a", "a", None, "b", "b", "a"]
     given = [
         rows(1)[0] | {"observed_at": START + timedelta(days=day), "title": title}
         for day, title in enumerate(titles)
     ]
-    pipeline.put(given)
+    pipeline.put(given, chunk_rows=chunk_rows)
     found = pipeline.lake.frame(
         "SELECT first_seen_at, last_seen_at, title FROM lake.offer_detail ORDER BY 1"
     ).rows()
     days = [((first - START).days, (last - START).days, title) for first, last, title in found]
-    assert days == [(0, 1, "a"), (2, 2, None), (3, 4, "b"), (5, 5, "a")]
+    if held_back or chunk_rows > len(titles):
+        assert days == [(0, 1, "a"), (2, 2, None), (3, 4, "b"), (5, 5, "a")]
+    # However it is cut, each day has the title of that day.
+    said = [(day, title) for first, last, title in days for day in range(first, last + 1)]
+    assert said == list(enumerate(titles))
 
 
 # Two prices for one offer at one instant

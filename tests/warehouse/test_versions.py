@@ -15,10 +15,9 @@ import pytest
 
 from tests.pipeline import NOW, Pipeline
 from tests.warehouse.test_build import assert_incremental_is_full, look, spells
-from warehouse import build as building
-from warehouse.build import BuildRunning, current_tag, remove_old_versions
 from warehouse.connection import Reader
 from warehouse.search import SearchIndexError
+from warehouse.versions import BuildRunning, building, current_tag, remove_old_versions
 
 ROOT = Path(__file__).parents[2]
 
@@ -107,14 +106,14 @@ def test_only_one_process_builds(pipeline: Pipeline) -> None:
     """The other one, a real process, is refused; it may also wait."""
     code = (
         "import sys; from pathlib import Path; from tests.pipeline import Pipeline\n"
-        "from warehouse.build import BuildRunning\n"
+        "from warehouse.versions import BuildRunning\n"
         "p = Pipeline(Path(sys.argv[1]))\n"
         "try: print(p.build(wait=len(sys.argv) > 2).kind)\n"
         "except BuildRunning as error: print('refused', error)\n"
     )
     command = [sys.executable, "-c", code, str(pipeline.folder)]
     pipeline.put([look(0, "5")])
-    with building.building(pipeline.folder):
+    with building(pipeline.folder):
         refused = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
         assert refused.stdout.startswith("refused another process is building in ")
         with pytest.raises(BuildRunning):
