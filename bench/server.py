@@ -19,7 +19,8 @@ DEADLINE = 60.0  # seconds
 
 
 class Server:
-    def __init__(self, data: Path) -> None:
+    def __init__(self, data: Path, *, keeping: bool = True) -> None:
+        """`keeping`: answers are kept as in the server as shipped; else each is computed anew."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -30,6 +31,8 @@ class Server:
             "PRICEPULSE_RATE_LIMIT": "0",
             "PRICEPULSE_LOG_LEVEL": "warning",
         }
+        if not keeping:
+            settings["PRICEPULSE_ANSWER_CACHE_MB"] = "0"
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pricepulse", "serve"],
@@ -74,9 +77,9 @@ class Server:
 
 
 @contextmanager
-def serving(data: Path) -> Iterator[Server]:
+def serving(data: Path, *, keeping: bool = True) -> Iterator[Server]:
     """A server that has a build in service."""
-    server = Server(data)
+    server = Server(data, keeping=keeping)
     try:
         server.wait_for("/health/ready")
         yield server

@@ -35,7 +35,11 @@ class Json(Response[Any]):
         ]
         headers.append((b"content-type", (media_type + charset).encode("latin-1")))
         headers.append((b"content-length", b"%d" % len(body)))
-        return Answer(status, headers, body)
+        answer = Answer(status, headers, body)
+        if status == 200 and "version" in request.scope:
+            answers: Answers = request.app.state["answers"]
+            answers.keep(request.scope["version"].tag, request.scope["address"], answer)
+        return answer
 
 
 class Answer:
@@ -51,3 +55,52 @@ class Answer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status, "headers": self.headers})
         await send({"type": "http.response.body", "body": self.body, "more_body": False})
+
+
+class Kept(Response[Any]):
+    """An answer that was given before."""
+
+    def __init__(self, answer: Answer) -> None:
+        self.answer = answer
+
+    def to_asgi_response(self, app: Any, request: Any, **given: Any) -> Any:
+        return self.answer
+
+
+ENTRY_BYTES = 1_000  # what an answer costs beside its body
+LARGEST = 1 / 32  # of the whole; a page of 200 products has 100 kB
+
+
+class Answers:
+    """The answers of the version in service, up to some bytes, those asked for last.
+
+    A public answer from the warehouse follows from version and address alone, so what many ask for is
+    computed once. Only the event loop's thread comes here.
+    """
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        self.size = 0
+        self._tag = ""
+        self._answers: dict[bytes, Answer] = {}
+
+    def find(self, tag: str, address: bytes) -> Answer | None:
+        if tag != self._tag:
+            self._tag, self._answers, self.size = tag, {}, 0
+            return None
+        answer = self._answers.pop(address, None)
+        if answer is not None:
+            self._answers[address] = answer  # the last to go
+        return answer
+
+    def keep(self, tag: str, address: bytes, answer: Answer) -> None:
+        cost = len(answer.body) + len(address) + ENTRY_BYTES
+        # A request that began on the version before may end now.
+        if tag != self._tag or address in self._answers or cost > self.most * LARGEST:
+            return
+        self._answers[address] = answer
+        self.size += cost
+        while self.size > self.most:
+            oldest = next(iter(self._answers))
+            gone = self._answers.pop(oldest)
+            self.size -= len(gone.body) + len(oldest) + ENTRY_BYTES

@@ -13,7 +13,7 @@ from litestar import Litestar, Router
 from litestar.types import ControllerRouterHandler
 
 from pricepulse import catalog, docs, health, ingest, openapi, prices
-from pricepulse.answer import Json
+from pricepulse.answer import Answers, Json
 from pricepulse.contract import Contracts, checker, read_contracts
 from pricepulse.edge import Edge
 from pricepulse.errors import problem_response
@@ -92,6 +92,7 @@ def create_app(
     )
     app.state["settings"] = settings
     app.state["warehouse"] = warehouse
+    app.state["answers"] = Answers(settings.answer_cache_mb << 20)
     app.state["intake"] = ingest.Intake(settings)
     app.state["readiness"] = health.Readiness(settings)
     read_contracts(app, contracts)

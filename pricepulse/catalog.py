@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -14,7 +14,9 @@ from pricepulse import taxonomy
 from pricepulse.contract import Cursor, Limit, Price, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import Page, cut, offset_of, stamp
+from warehouse.columns import Shown
 from warehouse.connection import Version
+from warehouse.history import amount
 from warehouse.quality import AVAILABILITY, normal_gtin
 from warehouse.queries import products as product_queries
 from warehouse.search import Filters
@@ -36,6 +38,7 @@ Sort = Annotated[
     Literal["title", "price", "-price", "newest"],
     QueryParameter(description="What has no value comes last."),
 ]
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PER_UNIT = {"g": (1000, "kg"), "kg": (1, "kg"), "ml": (1000, "l"), "l": (1, "l"), "m": (1, "m"),
             "pcs": (1, "pcs")}  # fmt: skip
 
@@ -76,10 +79,10 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     sku: str
     url: str | None
     condition: str
-    price: Decimal
-    list_price: Decimal | None
+    price: float | Decimal
+    list_price: float | Decimal | None
     currency: str
-    shipping: Decimal | None
+    shipping: float | Decimal | None
     promotion: str | None
     availability: str
     price_since: datetime
@@ -89,23 +92,26 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     unit_price_unit: str | None
 
     @classmethod
-    def from_row(cls, row: dict[str, Any], version: Version) -> "Offer":
-        observed_at = row["last_observed_at"]
-        unit_price, unit = _unit_price(row)
-        names = ("retailer", "sku", "url", "condition", "currency", "promotion", "availability")
+    def from_shown(cls, shown: Shown, version: Version) -> "Offer":
+        observed_at = EPOCH + timedelta(microseconds=shown.last_observed_at)
+        unit_price, unit = _unit_price(shown)
         return cls(
-            offer_id=str(row["offer_id"]),
-            price=plain(row["price"]),
-            list_price=_plain(row["list_price"]),
-            shipping=_plain(row["shipping"]),
-            price_since=row["price_since"],
+            offer_id=str(shown.offer_id),
+            retailer=shown.retailer,
+            sku=shown.sku,
+            url=shown.url,
+            condition=shown.condition,
+            price=amount(shown.price),
+            list_price=None if shown.list_price is None else amount(shown.list_price),
+            currency=shown.currency,
+            shipping=None if shown.shipping is None else amount(shown.shipping),
+            promotion=shown.promotion,
+            availability=shown.availability,
+            price_since=EPOCH + timedelta(microseconds=shown.price_since),
             observed_at=observed_at,
-            fresh=(version.as_of - observed_at).total_seconds() <= version.vouch_seconds
-            if version.as_of
-            else False,
+            fresh=version.vouched_since is not None and observed_at >= version.vouched_since,
             unit_price=unit_price,
             unit_price_unit=unit,
-            **{name: row[name] for name in names},
         )
 
 
@@ -334,33 +340,42 @@ def _plain(amount: Decimal | None) -> Decimal | None:
 
 
 def _product(version: Version, at: int) -> Product:
-    row = version.columns.product(at)
-    rows = version.columns.offers(at)
-    offers = [Offer.from_row(each, version) for each in rows]
-    best = str(row["best_offer_id"])
-    quantity, mpn = _plain(row["unit_quantity"]), next((o["mpn"] for o in rows if o["mpn"]), None)
-    attributes = {"unit_quantity": quantity, "unit": row["unit"], "mpn": mpn}
-    names = ("title", "brand", "gtin", "category", "category_slug", "image_url", "currency")
+    page, shown = version.columns.page(at)
+    offers = [Offer.from_shown(each, version) for each in shown]
+    best = str(page.best_offer_id)
+    mpn = next((each.mpn for each in shown if each.mpn), None)
+    attributes: dict[str, Any] = {
+        "unit_quantity": _plain(page.unit_quantity),
+        "unit": page.unit,
+        "mpn": mpn,
+    }
     return Product(
-        product_id=str(row["product_id"]),
-        category_path=row["category"].split(" > ") if row["category"] else [],
+        product_id=str(page.product_id),
+        title=page.title,
+        brand=page.brand,
+        gtin=page.gtin,
+        category=page.category,
+        category_slug=page.category_slug,
+        category_path=page.category.split(" > ") if page.category else [],
+        image_url=page.image_url,
         attributes={name: value for name, value in attributes.items() if value is not None},
+        currency=page.currency,
         best=next((offer for offer in offers if offer.offer_id == best), None),
         offers=offers,
-        first_observed_at=row["first_observed_at"].replace(tzinfo=UTC),
-        last_observed_at=row["last_observed_at"].replace(tzinfo=UTC),
-        **{name: row[name] for name in names},
-        **stamp(version),
+        first_observed_at=page.first_observed_at.replace(tzinfo=UTC),
+        last_observed_at=page.last_observed_at.replace(tzinfo=UTC),
+        as_of=version.as_of,
+        version=version.number,
     )
 
 
-def _unit_price(row: dict[str, Any]) -> tuple[Decimal | None, str | None]:
+def _unit_price(shown: Shown) -> tuple[Decimal | None, str | None]:
     """Price per kg, l, m or piece, to 4 decimals, where the feed told the quantity."""
-    if not row["unit_quantity"] or row["unit"] not in PER_UNIT:
+    if not shown.unit_quantity or shown.unit not in PER_UNIT:
         return None, None
-    many, unit = PER_UNIT[row["unit"]]
-    per = (row["price"] * many / row["unit_quantity"]).quantize(Decimal("0.0001"))
-    return plain(per), unit
+    many, unit = PER_UNIT[shown.unit]
+    per = Decimal(shown.price) * many / shown.unit_quantity
+    return plain(per.quantize(Decimal("0.0001"))), unit
 
 
 def _filters(

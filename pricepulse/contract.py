@@ -17,6 +17,7 @@ from litestar.params import QueryParameter
 from litestar.response.base import Response
 from litestar.routes import HTTPRoute
 
+from pricepulse.answer import Answers, Kept
 from pricepulse.errors import (
     FieldError,
     InvalidInputError,
@@ -84,7 +85,7 @@ def checker(contracts: Contracts, release: str) -> Callable[[Any], Awaitable[Any
     may leave as gzip, br, zstd or plain.
     """
 
-    async def check(request: Request[Any, Any, Any]) -> Response[bytes] | None:
+    async def check(request: Request[Any, Any, Any]) -> Response[Any] | None:
         scope: Any = request.scope
         contract = contracts.get(id(scope["route_handler"]))
         if contract is None:
@@ -104,12 +105,14 @@ def checker(contracts: Contracts, release: str) -> Callable[[Any], Awaitable[Any
         if version is None:
             raise NoDataYetError
         scope["version"] = version
-        address = zlib.crc32(query, zlib.crc32(scope["path"].encode()))
-        opaque = f'"{version.tag}.{release}.{address:08x}"'.encode()
+        address = scope["address"] = scope["path"].encode() + b"?" + query
+        opaque = f'"{version.tag}.{release}.{zlib.crc32(address):08x}"'.encode()
         scope["edge"].etag = b"W/" + opaque
         if opaque in headers.get(b"if-none-match", b""):
             return Response(b"", status_code=304)
-        return None
+        answers: Answers = request.app.state["answers"]
+        kept = answers.find(version.tag, address)
+        return Kept(kept) if kept else None
 
     return check
 

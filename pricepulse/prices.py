@@ -2,6 +2,7 @@
 
 import asyncio
 from bisect import bisect_left
+from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal, NamedTuple
@@ -15,6 +16,7 @@ from pricepulse.catalog import Text, known_product
 from pricepulse.contract import version_of
 from pricepulse.errors import InvalidInputError
 from warehouse import history
+from warehouse.columns import Listed
 from warehouse.connection import Version
 
 Money = list[float | Decimal]
@@ -104,11 +106,17 @@ def _spells(asked: Asked) -> list[Series]:
     columns = asked.version.columns
     listed, spells = columns.history(asked.at)
     t, until = spells.first.tolist(), spells.last.tolist()
-    price, claimed = history.money(spells.price), history.money(spells.list_price)
-    list_price = [amount or None for amount in claimed]
     words = columns.availabilities
-    availability = [words[code] for code in spells.availability.tolist()]
-    observations, currencies = spells.observations.tolist(), spells.currency.tolist()
+    every = (
+        t,
+        until,
+        history.money(spells.price, columns.dearest),
+        [amount or None for amount in history.money(spells.list_price, columns.dearest)],
+        [words[code] for code in spells.availability.tolist()],
+        spells.observations.tolist(),
+    )
+    currencies = spells.currency.tolist()
+    one_currency = currencies.count(currencies[0]) == len(currencies)
     made = []
     for offer in listed:
         if asked.retailer is not None and offer.retailer != asked.retailer:
@@ -118,36 +126,41 @@ def _spells(asked: Asked) -> list[Series]:
             low = bisect_left(until, asked.start, low, high)
         if asked.end is not None:
             high = bisect_left(t, asked.end, low, high)
+        if low >= high:
+            continue
+        if one_currency:
+            mine = [column[low:high] for column in every]
+            made.append(_series(offer, columns.currencies[currencies[low]], mine))
+            continue
         for currency in sorted(set(currencies[low:high])):
-            place: Any = slice(low, high)
-            if currencies[low:high].count(currency) < high - low:
-                place = [at for at in range(low, high) if currencies[at] == currency]
-            made.append(
-                Series(
-                    offer_id=str(offer.offer_id),
-                    retailer=offer.retailer,
-                    sku=offer.sku,
-                    currency=columns.currencies[currency],
-                    t=_taken(t, place),
-                    until=_taken(until, place),
-                    price=_taken(price, place),
-                    list_price=_taken(list_price, place),
-                    availability=_taken(availability, place),
-                    observations=_taken(observations, place),
-                )
-            )
+            places = [at for at in range(low, high) if currencies[at] == currency]
+            mine = [[column[at] for at in places] for column in every]
+            made.append(_series(offer, columns.currencies[currency], mine))
     return made
 
 
-def _taken(values: list[Any], place: slice | list[int]) -> list[Any]:
-    return values[place] if isinstance(place, slice) else [values[at] for at in place]
+def _series(offer: Listed, currency: str, columns: Sequence[Any]) -> Series:
+    t, until, price, list_price, availability, observations = columns
+    return Series(
+        offer_id=str(offer.offer_id),
+        retailer=offer.retailer,
+        sku=offer.sku,
+        currency=currency,
+        t=t,
+        until=until,
+        price=price,
+        list_price=list_price,
+        availability=availability,
+        observations=observations,
+    )
 
 
 def _periods(asked: Asked) -> list[Series]:
     """Prices in force by day, week or month; series without a known period are left out."""
     version = asked.version
     as_of = int(version.as_of.timestamp()) if version.as_of else 0
-    listed, spells = version.columns.history(asked.at)
+    columns = version.columns
+    listed, spells = columns.history(asked.at)
     made = []
     for offer in listed:
         if asked.retailer is not None and offer.retailer != asked.retailer:
@@ -165,13 +178,13 @@ def _periods(asked: Asked) -> list[Series]:
                         offer_id=str(offer.offer_id),
                         retailer=offer.retailer,
                         sku=offer.sku,
-                        currency=version.columns.currencies[currency],
+                        currency=columns.currencies[currency],
                         t=periods.t.tolist(),
-                        open=history.money(periods.open),
-                        close=history.money(periods.close),
-                        min=history.money(periods.min),
-                        max=history.money(periods.max),
-                        mean=history.money(periods.mean),
+                        open=history.money(periods.open, columns.dearest),
+                        close=history.money(periods.close, columns.dearest),
+                        min=history.money(periods.min, columns.dearest),
+                        max=history.money(periods.max, columns.dearest),
+                        mean=history.money(periods.mean, columns.dearest),
                     )
                 )
     return made

@@ -102,6 +102,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     rate_limit: Annotated[
         int, Meta(ge=0, description="requests a minute per client and process; 0 is no limit")
     ] = 6000
+    answer_cache_mb: Annotated[
+        int,
+        Meta(ge=0, le=65536, description="memory for answers of a build, per process; 0 is none"),
+    ] = 64
     access_log: Annotated[
         Literal["errors", "all", "off"],
         Meta(description="requests to log; 'errors' is status 400 and above, or over a second"),

@@ -11,6 +11,8 @@ This is the only place that knows their layout.
 
 from __future__ import annotations
 
+from datetime import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,10 +25,8 @@ import pyarrow.ipc
 Ints = np.ndarray[Any, np.dtype[np.int64]]
 # Prices are integers of 1/10,000: DECIMAL(18,4) without its point. No list price is 0.
 SCALE = 10_000
-SHOWN = (
-    "offer_id", "retailer", "sku", "url", "condition", "price", "list_price", "currency", "shipping",
-    "promotion", "availability", "price_since", "last_observed_at", "unit_quantity", "unit", "mpn",
-)  # fmt: skip
+MONEY = ("price", "list_price", "shipping", "unit_quantity")
+TIMES = ("price_since", "last_observed_at")
 SPELLS = """
 SELECT offer_id, first_observed_at, last_observed_at, price, list_price, currency, availability,
     observations
@@ -141,6 +141,46 @@ class Spells(NamedTuple):
     observations: Ints
 
 
+class Shown(NamedTuple):
+    """An offer on its product's page: money in units of 1/10,000, times in microseconds since 1970.
+    Polars makes a Decimal or a datetime of a value in some microseconds each, of a number in 0.1."""
+
+    offer_id: int
+    retailer: str
+    sku: str
+    url: str | None
+    condition: str
+    price: int
+    list_price: int | None
+    currency: str
+    shipping: int | None
+    promotion: str | None
+    availability: str
+    price_since: int
+    last_observed_at: int
+    unit_quantity: int | None
+    unit: str | None
+    mpn: str | None
+
+
+class Page(NamedTuple):
+    """A product on its page."""
+
+    product_id: int
+    title: str | None
+    brand: str | None
+    gtin: str | None
+    category: str | None
+    category_slug: str | None
+    image_url: str | None
+    currency: str
+    best_offer_id: int | None
+    unit_quantity: Decimal | None
+    unit: str | None
+    first_observed_at: datetime
+    last_observed_at: datetime
+
+
 class Listed(NamedTuple):
     """An offer of a product and where its spells lie among the product's."""
 
@@ -166,9 +206,13 @@ class Columns:
             (series.to_physical() if series.dtype == pl.Enum else series).to_numpy()
             for series in spells.select(Spells._fields)
         ]
-        self._shown = self._offers.select(SHOWN).with_columns(
-            pl.col("price_since", "last_observed_at").dt.replace_time_zone("UTC")
+        # So a history need not look at each of its prices again.
+        prices = self._spells[2:4]
+        self.dearest = max(int(column.max(initial=0)) for column in prices)
+        self._shown = self._offers.select(Shown._fields).with_columns(
+            pl.col(*MONEY, *TIMES).to_physical().cast(pl.Int64)
         )
+        self._pages = self._products.select(Page._fields)
         self._product_ids = self._products["product_id"].to_numpy()
         self._first_offer = self._products["offer_start"].to_numpy()
         self._offer_count = self._products["offer_count"].to_numpy()
@@ -180,12 +224,13 @@ class Columns:
         return at if found else None
 
     def product(self, at: int) -> dict[str, Any]:
-        """All columns of the product."""
+        """All columns of the product, as a list of products shows them."""
         return self._products.row(at, named=True)
 
-    def offers(self, at: int) -> list[dict[str, Any]]:
-        """The columns SHOWN of the product's offers, by retailer and sku; times are UTC."""
-        return self._shown.slice(self._first_offer[at], self._offer_count[at]).to_dicts()
+    def page(self, at: int) -> tuple[Page, list[Shown]]:
+        """The product and its offers, by retailer and sku."""
+        offers = self._shown.slice(self._first_offer[at], self._offer_count[at]).rows()
+        return Page(*self._pages.row(at)), [Shown(*row) for row in offers]
 
     def history(self, at: int) -> tuple[list[Listed], Spells]:
         """The product's offers, by retailer and sku, and the spells of all of them."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ class Version:
     number: int
     as_of: datetime | None
     vouch_seconds: int
+    vouched_since: datetime | None  # a price observed before is no longer vouched for
     columns: Columns
     index: SearchIndex
     file: duckdb.DuckDBPyConnection
@@ -47,6 +48,7 @@ class Version:
             number=row[0],
             as_of=row[1].replace(tzinfo=UTC) if row[1] else None,
             vouch_seconds=int(row[2] * 86400),
+            vouched_since=row[1].replace(tzinfo=UTC) - timedelta(days=row[2]) if row[1] else None,
             columns=Columns(folder),
             index=SearchIndex.open(folder / "search"),
             file=file,

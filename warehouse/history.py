@@ -83,11 +83,16 @@ def periods(
     )
 
 
-def money(units: Ints) -> list[float | Decimal]:
-    """Prices in units of 1/10,000 as numbers that print exactly."""
-    if not len(units) or units.max() < EXACT:
+def money(units: Ints, dearest: int) -> list[float | Decimal]:
+    """Prices in units of 1/10,000, none above `dearest`, as numbers that print exactly."""
+    if dearest < EXACT:
         return (units / SCALE).tolist()  # type: ignore[no-any-return]
     return [Decimal(unit) / SCALE for unit in units.tolist()]
+
+
+def amount(units: int) -> float | Decimal:
+    """One price in units of 1/10,000, likewise."""
+    return units / SCALE if -EXACT < units < EXACT else Decimal(units) / SCALE
 
 
 def _mean(prices: Ints, seconds: Ints, edges: Ints) -> Ints:
