@@ -93,8 +93,8 @@ def create_app(
     app.state["settings"] = settings
     app.state["warehouse"] = warehouse
     app.state["answers"] = Answers(settings.answer_cache_mb << 20)
-    app.state["intake"] = ingest.Intake(settings)
-    app.state["readiness"] = health.Readiness(settings)
+    app.state["intake"] = intake = ingest.Intake(settings)
+    app.state["readiness"] = health.Readiness(settings.data, intake)
     read_contracts(app, contracts)
     app.edge = Edge(app.asgi_handler, settings)
     return app

@@ -7,15 +7,16 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import msgspec
 from litestar import Request, get
 from litestar.params import FromPath
 
 from pricepulse.errors import TYPES, FieldError, NotFoundError, UnavailableError
-from pricepulse.settings import Settings
-from warehouse.lake import Lake, LakeError
+from pricepulse.ingest import Intake
+from warehouse.lake import LakeError
 
-REMEMBERED = 2.0  # seconds; probes of a whole cluster open the lake's catalog once in this time
+REMEMBERED = 2.0  # seconds; probes of a whole cluster write and ask once in this time
 
 
 class Live(msgspec.Struct, frozen=True):
@@ -23,7 +24,7 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """All of it holds: a build is in service, the data folder can be written, the lake opens."""
+    """All of it holds: a build is in service, the data folder can be written, the lake answers."""
 
     status: str
     version: str
@@ -52,8 +53,8 @@ async def live() -> Live:
 async def ready(request: Request[Any, Any, Any]) -> Ready:
     """Whether requests can be sent here.
 
-    Opens the lake's catalog, writes to the data folder and looks for a build in service; 503 says
-    what is missing."""
+    Writes to the data folder, asks the lake for its newest snapshot and looks for a build in
+    service; 503 says what is missing."""
     readiness: Readiness = request.app.state["readiness"]
     missing = await readiness.missing()
     version = request.app.state["warehouse"].current
@@ -78,8 +79,9 @@ async def problem_type(slug: FromPath[str]) -> ProblemType:
 class Readiness:
     """What must hold beside a build, asked of the disk and the lake at most every 2 seconds."""
 
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
+    def __init__(self, data: Path, intake: Intake) -> None:
+        self.data = data
+        self.intake = intake
         self._lock = asyncio.Lock()
         self._asked_at = float("-inf")
         self._missing: list[FieldError] = []
@@ -87,23 +89,22 @@ class Readiness:
     async def missing(self) -> list[FieldError]:
         async with self._lock:
             if time.monotonic() - self._asked_at >= REMEMBERED:
-                self._missing = await asyncio.to_thread(_look, self.settings)
+                self._missing = await self._look()
                 self._asked_at = time.monotonic()
             return self._missing
 
-
-def _look(settings: Settings) -> list[FieldError]:
-    missing: list[FieldError] = []
-    try:
-        _write_to(settings.data)
-    except OSError as error:
-        missing.append(FieldError("/data", f"cannot be written: {error.strerror}"))
-        return missing  # opening the lake would fail for the same reason
-    try:
-        Lake(settings.catalog_url, settings.lake_url).close()
-    except (LakeError, OSError, RuntimeError) as error:
-        missing.append(FieldError("/lake", f"cannot be opened ({type(error).__name__})"))
-    return missing
+    async def _look(self) -> list[FieldError]:
+        try:
+            await asyncio.to_thread(_write_to, self.data)
+        except OSError as error:
+            # Opening the lake would fail for the same reason.
+            return [FieldError("/data", f"cannot be written: {error.strerror}")]
+        try:
+            lake = await self.intake.open()
+            await asyncio.to_thread(lake.snapshot)
+        except (LakeError, OSError, duckdb.Error) as error:
+            return [FieldError("/lake", f"cannot be read ({type(error).__name__})")]
+        return []
 
 
 def _write_to(folder: Path) -> None:

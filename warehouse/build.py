@@ -15,6 +15,7 @@ import itertools
 import json
 import math
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
@@ -299,13 +300,17 @@ class _Work:
         self.db.execute("CREATE TEMP TABLE link AS FROM link")
         self.db.execute(CATALOG)
         self._check()
-        self.db.execute("COMMIT")
-        self.db.execute("CHECKPOINT")
         self.db.execute(
             "CREATE TEMP TABLE changed AS FROM touched UNION SELECT offer_id FROM moved"
         )
-        columns.write(self.folder, self.db, self.previous)
-        self._write_search()
+        rows = columns.read(self.db, changes_only=self.previous is not None)
+        # A commit that deletes many rows and the columns take as long as each other.
+        with ThreadPoolExecutor(1) as pool:
+            written = pool.submit(columns.write, self.folder, rows, self.previous)
+            self.db.execute("COMMIT")
+            self.db.execute("CHECKPOINT")
+            self._write_search()
+            written.result()
         observations = self.db.execute("SELECT observations FROM build").fetchone()
         return int(observations[0]) if observations else 0
 

@@ -44,25 +44,44 @@ ORDER BY p.product_id
 WORDS = ("currency", "availability")
 
 
-def write(folder: Path, db: duckdb.DuckDBPyConnection, previous: Path | None) -> None:
-    """Write the three files of a version from its warehouse file.
+class Rows(NamedTuple):
+    """What the files are made of: whole, or with `changed` only the offers named there."""
 
-    With the folder of the version before, only the offers in the table `changed` are read; the rest
-    is copied in its new order, which costs a tenth of sorting it anew.
+    products: pl.DataFrame
+    offers: pl.DataFrame
+    spells: pl.DataFrame
+    changed: pl.DataFrame | None
+
+
+def read(db: duckdb.DuckDBPyConnection, *, changes_only: bool) -> Rows:
+    """The rows of a warehouse file, or of the offers in its table `changed`; its transaction may
+    still be open."""
+    only = "WHERE offer_id IN (FROM changed)" if changes_only else ""
+    return Rows(
+        products=db.execute(PRODUCTS).pl(),
+        offers=db.execute(f"FROM offer {only}").pl(),
+        spells=db.execute(f"{SPELLS} {only}").pl(),
+        changed=db.execute("FROM changed").pl() if changes_only else None,
+    )
+
+
+def write(folder: Path, rows: Rows, previous: Path | None) -> None:
+    """Write the three files of a version.
+
+    With `rows.changed`, the other offers are copied from the folder of the version before, in their
+    new order, which costs a tenth of sorting them anew.
     """
-    only = "WHERE offer_id IN (FROM changed)" if previous else ""
-    offers = db.execute(f"FROM offer {only}").pl()
-    spells = _numbers(db.execute(f"{SPELLS} {only}").pl())
+    offers, spells = rows.offers, _numbers(rows.spells)
     counts = spells.group_by("offer_id", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("spell_count")
     )
     starts = counts.with_columns(source=pl.col("spell_count").cum_sum() - pl.col("spell_count"))
     offers = offers.join(starts, on="offer_id")
     spells = spells.drop("offer_id")
-    if previous:
+    if previous and rows.changed is not None:
         old_offers, old_spells = (_mapped(previous / f"{n}.arrow") for n in ("offers", "spells"))
         kept = old_offers.rename({"spell_start": "source"}).join(
-            db.execute("FROM changed").pl(), on="offer_id", how="anti"
+            rows.changed, on="offer_id", how="anti"
         )
         offers = offers.with_columns(pl.col("source") + old_spells.height)
         offers = pl.concat([kept.select(offers.columns), offers], how="vertical_relaxed")
@@ -78,7 +97,7 @@ def write(folder: Path, db: duckdb.DuckDBPyConnection, previous: Path | None) ->
     for name, frame in (
         ("spells", spells),
         ("offers", offers.drop("source")),
-        ("products", db.execute(PRODUCTS).pl()),
+        ("products", rows.products),
     ):
         frame.rechunk().write_ipc(folder / f"{name}.arrow", compression="uncompressed")
 

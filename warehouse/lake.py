@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import random
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -27,6 +28,7 @@ SCHEMA = (Path(__file__).parent / "lake.sql").read_text()
 # Fewer rows than this are kept as rows in the catalog until `merge_small_files` writes them out: a
 # batch a minute of a handful of rows would otherwise be half a million tiny files a year.
 INLINE_ROWS = 200
+MEMORY_LIMIT = "2GB"
 COMMIT_ATTEMPTS = 40
 # DuckLake says so when two commits meet; both are safe to try again.
 TRANSIENT = ("database is locked", "conflict", "could not serialize", "Failed to commit")
@@ -55,7 +57,15 @@ class Lake:
         local = "://" not in data_url
         self.data_url = str(Path(data_url).resolve()) if local else data_url.rstrip("/")
         self._lock: Path | None = None
-        self._db = duckdb.connect(config={"autoinstall_known_extensions": "false"})
+        # Merging sorts: beyond the limit on disk, beside the lake and not in the working directory.
+        spilled = f"{self.data_url}.tmp" if local else f"{tempfile.gettempdir()}/pricepulse-lake"
+        self._db = duckdb.connect(
+            config={
+                "autoinstall_known_extensions": "false",
+                "memory_limit": MEMORY_LIMIT,
+                "temp_directory": spilled,
+            }
+        )
         self._db.execute("SET TimeZone = 'UTC'")
         _load(self._db, duckdb_extension_ducklake, "ducklake")
         if local:
@@ -94,6 +104,8 @@ class Lake:
             self._db.execute("ALTER TABLE lake.observation SET SORTED BY (offer_id, observed_at)")
             self._db.execute("ALTER TABLE lake.offer_detail SET SORTED BY (offer_id, last_seen_at)")
             self._db.execute("CALL lake.set_option('parquet_compression', 'zstd')")
+            # With differences for times and lines: 11 MB instead of 148 for 20 M rows in order.
+            self._db.execute("CALL lake.set_option('parquet_version', '2')")
 
     def close(self) -> None:
         self._db.close()
