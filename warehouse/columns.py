@@ -5,7 +5,7 @@ of planning; a slice of a sorted, memory-mapped column microseconds (bench/READM
 This is the only place that knows their layout.
 
     products.arrow   sorted by product_id; `offer_start`, `offer_count` point into
-    offers.arrow     sorted by product_id, retailer, sku; `spell_start`, `spell_count` point into
+    offers.arrow     what `Shown` has, by product_id, retailer, sku; `spell_start`, `spell_count` into
     spells.arrow     sorted like the offers, then by time: a product's spells are one stretch
 """
 
@@ -26,66 +26,71 @@ Ints = np.ndarray[Any, np.dtype[np.int64]]
 # Prices are integers of 1/10,000: DECIMAL(18,4) without its point. No list price is 0.
 SCALE = 10_000
 MONEY = ("price", "list_price", "shipping", "unit_quantity")
-TIMES = ("price_since", "last_observed_at")
 SPELLS = """
 SELECT offer_id, first_observed_at, last_observed_at, price, list_price, currency, availability,
     observations
 FROM price_spell
 """
-PRODUCTS = """
-WITH place AS (
-    SELECT product_id, count(*) AS offer_count,
-        (sum(count(*)) OVER (ORDER BY product_id) - count(*))::BIGINT AS offer_start
-    FROM offer GROUP BY product_id
-)
-SELECT p.*, l.offer_count, l.offer_start FROM product AS p JOIN place AS l USING (product_id)
-ORDER BY p.product_id
-"""
 WORDS = ("currency", "availability")
 
 
 class Rows(NamedTuple):
-    """What the files are made of: whole, or with `changed` only the offers named there."""
+    """What the files are made of: whole, or only what differs from the version before: products and
+    offers of the ids named in `affected` and `changed`."""
 
     products: pl.DataFrame
     offers: pl.DataFrame
     spells: pl.DataFrame
-    changed: pl.DataFrame | None
+    affected: pl.DataFrame | None = None
+    changed: pl.DataFrame | None = None
 
 
 def read(db: duckdb.DuckDBPyConnection, *, changes_only: bool) -> Rows:
-    """The rows of a warehouse file, or of the offers in its table `changed`; its transaction may
-    still be open."""
-    only = "WHERE offer_id IN (FROM changed)" if changes_only else ""
+    """The rows of a warehouse file, or those named in its tables `affected` (product_id) and
+    `changed` (offer_id); its transaction may still be open."""
+    if not changes_only:
+        return Rows(*(db.execute(sql).pl() for sql in ("FROM product", "FROM offer", SPELLS)))
+    of_changed = "WHERE offer_id IN (FROM changed)"
     return Rows(
-        products=db.execute(PRODUCTS).pl(),
-        offers=db.execute(f"FROM offer {only}").pl(),
-        spells=db.execute(f"{SPELLS} {only}").pl(),
-        changed=db.execute("FROM changed").pl() if changes_only else None,
+        products=db.execute("FROM product WHERE product_id IN (FROM affected)").pl(),
+        offers=db.execute(f"FROM offer {of_changed}").pl(),
+        spells=db.execute(f"{SPELLS} {of_changed}").pl(),
+        affected=db.execute("FROM affected").pl(),
+        changed=db.execute("FROM changed").pl(),
     )
 
 
 def write(folder: Path, rows: Rows, previous: Path | None) -> None:
     """Write the three files of a version.
 
-    With `rows.changed`, the other offers are copied from the folder of the version before, in their
-    new order, which costs a tenth of sorting them anew.
+    What `rows` do not name is copied from the folder of the version before, in its new order, which
+    costs a tenth of sorting it anew.
     """
-    offers, spells = rows.offers, _numbers(rows.spells)
+    spells = _numbers(rows.spells)
     counts = spells.group_by("offer_id", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("spell_count")
     )
     starts = counts.with_columns(source=pl.col("spell_count").cum_sum() - pl.col("spell_count"))
+    offers = rows.offers.select(
+        "product_id", *(pl.col(name).to_physical() for name in Shown._fields)
+    ).with_columns(pl.col(*MONEY).cast(pl.Int64))
     offers = offers.join(starts, on="offer_id")
     spells = spells.drop("offer_id")
-    if previous and rows.changed is not None:
-        old_offers, old_spells = (_mapped(previous / f"{n}.arrow") for n in ("offers", "spells"))
+    products = rows.products
+    if previous and rows.changed is not None and rows.affected is not None:
+        old_products, old_offers, old_spells = (
+            _mapped(previous / f"{name}.arrow") for name in ("products", "offers", "spells")
+        )
         kept = old_offers.rename({"spell_start": "source"}).join(
             rows.changed, on="offer_id", how="anti"
         )
         offers = offers.with_columns(pl.col("source") + old_spells.height)
-        offers = pl.concat([kept.select(offers.columns), offers], how="vertical_relaxed")
+        offers = pl.concat([kept.select(offers.columns), offers])
         spells = pl.concat(_same_words(old_spells, spells), how="vertical_relaxed")
+        kept = old_products.select(products.columns).join(
+            rows.affected, on="product_id", how="anti"
+        )
+        products = pl.concat([kept, products])
     else:
         spells = _same_words(spells)[0]
     offers = offers.sort("product_id", "retailer", "sku").with_columns(
@@ -94,10 +99,17 @@ def write(folder: Path, rows: Rows, previous: Path | None) -> None:
     shift = (offers["source"] - offers["spell_start"]).to_numpy()
     taken = np.repeat(shift, offers["spell_count"].to_numpy())
     spells = spells[taken + np.arange(len(taken))]
+    # Every product has offers, so both are in one order.
+    counts = offers.group_by("product_id", maintain_order=True).agg(
+        pl.len().cast(pl.Int64).alias("offer_count")
+    )
+    products = products.sort("product_id").with_columns(
+        counts["offer_count"], offer_start=counts["offer_count"].cum_sum() - counts["offer_count"]
+    )
     for name, frame in (
         ("spells", spells),
         ("offers", offers.drop("source")),
-        ("products", rows.products),
+        ("products", products),
     ):
         frame.rechunk().write_ipc(folder / f"{name}.arrow", compression="uncompressed")
 
@@ -228,9 +240,7 @@ class Columns:
         # So a history need not look at each of its prices again.
         prices = self._spells[2:4]
         self.dearest = max(int(column.max(initial=0)) for column in prices)
-        self._shown = self._offers.select(Shown._fields).with_columns(
-            pl.col(*MONEY, *TIMES).to_physical().cast(pl.Int64)
-        )
+        self._shown = self._offers.select(Shown._fields)
         self._pages = self._products.select(Page._fields)
         self._product_ids = self._products["product_id"].to_numpy()
         self._first_offer = self._products["offer_start"].to_numpy()
