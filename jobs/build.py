@@ -14,8 +14,8 @@ from warehouse.versions import BuildRunning
 log = logging.getLogger("pricepulse.jobs")
 
 LOOK_SECONDS = 0.3  # a look at an unchanged lake takes 4 ms
-# After a build of d seconds the next waits d × REST: a stream of batches leaves a third of one core.
-REST = 0.5
+# After a build of d seconds the next waits d × REST: a stream of batches leaves a fifth of one core.
+REST = 0.25
 LONGEST_BACKOFF = 60.0
 RUNNING_SECONDS = 1.0  # somebody else builds (by hand, or the weekly full build)
 
