@@ -165,7 +165,10 @@ def web() -> Litestar:
 def serve(**flags: Any) -> None:
     """Serve the API and run the jobs."""
     settings = configured(**flags)
-    listen(settings, open_port(settings))
+    port = open_port(settings)
+    if not settings.data.exists():
+        click.echo(f"{settings.data} is new and empty; it fills with what is ingested", err=True)
+    listen(settings, port)
 
 
 def open_port(settings: Settings) -> int:
@@ -204,7 +207,8 @@ def listen(settings: Settings, port: int) -> None:
 @click.argument("files", nargs=-1, required=True, metavar="FILE...")
 def ingest(files: tuple[str, ...], **flags: Any) -> None:
     """Store each FILE as one batch (CSV, NDJSON or Parquet; plain, gzip or zstd; - is the standard
-    input), then build. The same file again changes nothing."""
+    input), then build. The same file again changes nothing. A FILE that is refused is told, the others
+    are stored all the same, and the exit code is 2."""
     from warehouse.feed import FeedError
 
     settings = configured(**flags)
@@ -218,8 +222,7 @@ def ingest(files: tuple[str, ...], **flags: Any) -> None:
                 except (FeedError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
                     refused = True
                     _, sentence = explained(error) or (2, str(error))
-                    told = sentence if name in sentence else f"{name}: {sentence}"
-                    click.echo(f"pricepulse: {told}", err=True)
+                    click.echo(f"pricepulse: {_naming(name, sentence)}", err=True)
         finally:
             if stored:
                 terminal.summary(stored)
@@ -227,6 +230,14 @@ def ingest(files: tuple[str, ...], **flags: Any) -> None:
             build_unless_served(settings, lake)
     if refused:
         sys.exit(2)
+
+
+def _naming(file: str, sentence: str) -> str:
+    """The sentence with the file's name as it was given, once."""
+    if file in sentence:
+        return sentence
+    base = Path(file).name
+    return sentence.replace(base, file, 1) if base in sentence else f"{file}: {sentence}"
 
 
 def store(lake: Lake, settings: Settings, name: str) -> Batch:
@@ -306,6 +317,10 @@ def build(full: bool, **flags: Any) -> None:
         run_build(settings, lake, full=full)
 
 
+def _batches(count: int) -> str:
+    return "1 batch" if count == 1 else f"{count:,} batches"
+
+
 @main.command()
 @data_flag
 def status(**flags: Any) -> None:
@@ -321,7 +336,7 @@ def status(**flags: Any) -> None:
         reader.refresh()
         version = reader.current
         waiting = queries.waiting(lake, version.number if version else -1)
-    held = f"{stored['observations']:,} observations in {stored['batches']:,} batches"
+    held = f"{stored['observations']:,} observations in {_batches(stored['batches'])}"
     newest = f"{stored['newest']:%Y-%m-%d %H:%M:%S} UTC" if stored["newest"] else "none"
     rows = [
         ("data", str(settings.data)),
@@ -337,7 +352,7 @@ def status(**flags: Any) -> None:
         ]
     else:
         rows.append(("version in service", "none; `pricepulse build` makes one"))
-    behind = f"{waiting['batches']:,} batches with {waiting['observations']:,} observations"
+    behind = f"{_batches(waiting['batches'])} with {waiting['observations']:,} observations"
     rows.append(("not shown yet", behind if waiting["batches"] else "nothing"))
     process = holder(settings.data)
     rows.append(("jobs", f"run by process {process}" if process else "nobody runs them"))

@@ -11,7 +11,7 @@ from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
 from pricepulse import taxonomy
-from pricepulse.contract import Cursor, Limit, Price, version_of
+from pricepulse.contract import Cursor, Limit, Price, one_of, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import Page, cut, offset_of, stamp
 from warehouse.columns import Shown
@@ -25,18 +25,13 @@ Text = Annotated[str | None, QueryParameter(max_length=200)]
 Currency = Annotated[
     str | None, QueryParameter(pattern="^[A-Za-z]{3}$", description="ISO 4217 code.")
 ]
-# Not a Literal: with `| None` one would read ?availability=null as not given.
 Availability = Annotated[
     str | None,
-    QueryParameter(
-        pattern=f"^({'|'.join(AVAILABILITY)})$",
-        description="A product has it if one of its offers does.",
-        schema_extra={"enum": list(AVAILABILITY)},
-    ),
+    one_of(*AVAILABILITY, description="A product has it if one of its offers does."),
 ]
 Sort = Annotated[
-    Literal["title", "price", "-price", "newest"],
-    QueryParameter(description="What has no value comes last."),
+    str,
+    one_of("title", "price", "-price", "newest", description="What has no value comes last."),
 ]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PER_UNIT = {"g": (1000, "kg"), "kg": (1, "kg"), "ml": (1000, "l"), "l": (1, "l"), "m": (1, "m"),

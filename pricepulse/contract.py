@@ -45,6 +45,15 @@ Price = Annotated[
 ]
 
 
+def one_of(*words: str, description: str | None = None) -> QueryParameter:
+    """A parameter of a few words. Not a Literal: its error would not name them, and with `| None`
+    one would read ?availability=null as not given."""
+    pattern = f"^({'|'.join(words)})$"
+    return QueryParameter(
+        pattern=pattern, description=description, schema_extra={"enum": list(words)}
+    )
+
+
 class Contract(msgspec.Struct, frozen=True):
     single: frozenset[str]
     many: frozenset[str]

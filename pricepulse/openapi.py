@@ -25,9 +25,10 @@ from pricepulse.docs import confirmed
 from pricepulse.errors import MEDIA_TYPE, FieldError, Problem
 
 DESCRIPTION = """\
-What did this cost, is this a good price, is the discount real.
+What did this cost, when and where.
 
-Money is an exact JSON number with its `currency` beside it; times are UTC, RFC 3339; ids are opaque
+Money is an exact JSON number with its `currency` beside it; times are UTC, RFC 3339 (in
+histories Unix seconds, ready to plot); ids are opaque
 strings. Answers from the warehouse carry `as_of` and `version`, and an `ETag` that costs a `304`
 until the next build. Errors are `application/problem+json` (RFC 9457). Unknown query parameters are
 refused. To see a product: take a `product_id` from **GET /api/v1/products**, then open its history.

@@ -5,7 +5,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 from decimal import Decimal
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -13,7 +13,7 @@ from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
 from pricepulse.catalog import Text, known_product
-from pricepulse.contract import version_of
+from pricepulse.contract import one_of, version_of
 from pricepulse.errors import InvalidInputError
 from warehouse import history
 from warehouse.columns import Listed
@@ -55,7 +55,7 @@ class History(msgspec.Struct, frozen=True, kw_only=True):
 
 
 MOMENT = "A day (`2026-11-22`, begins at 00:00 UTC) or a time with its offset."
-Resolution = Annotated[Literal["spells", "day", "week", "month"], QueryParameter()]
+Resolution = Annotated[str, one_of("spells", "day", "week", "month")]
 From = Annotated[str | None, QueryParameter(name="from", max_length=40, description=MOMENT)]
 To = Annotated[str | None, QueryParameter(max_length=40, description=MOMENT)]
 
