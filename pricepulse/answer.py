@@ -67,6 +67,7 @@ class Kept(Response[Any]):
         return self.answer
 
 
+Address = tuple[str, bytes]  # path and query; every answer kept is JSON
 ENTRY_BYTES = 1_000  # what an answer costs beside its body
 LARGEST = 1 / 32  # of the whole; a page of 200 products has 100 kB
 
@@ -82,9 +83,9 @@ class Answers:
         self.most = most
         self.size = 0
         self._tag = ""
-        self._answers: dict[bytes, Answer] = {}
+        self._answers: dict[Address, Answer] = {}
 
-    def find(self, tag: str, address: bytes) -> Answer | None:
+    def find(self, tag: str, address: Address) -> Answer | None:
         if tag != self._tag:
             self._tag, self._answers, self.size = tag, {}, 0
             return None
@@ -93,8 +94,8 @@ class Answers:
             self._answers[address] = answer  # the last to go
         return answer
 
-    def keep(self, tag: str, address: bytes, answer: Answer) -> None:
-        cost = len(answer.body) + len(address) + ENTRY_BYTES
+    def keep(self, tag: str, address: Address, answer: Answer) -> None:
+        cost = _cost(address, answer)
         # A request that began on the version before may end now.
         if tag != self._tag or address in self._answers or cost > self.most * LARGEST:
             return
@@ -102,5 +103,8 @@ class Answers:
         self.size += cost
         while self.size > self.most:
             oldest = next(iter(self._answers))
-            gone = self._answers.pop(oldest)
-            self.size -= len(gone.body) + len(oldest) + ENTRY_BYTES
+            self.size -= _cost(oldest, self._answers.pop(oldest))
+
+
+def _cost(address: Address, answer: Answer) -> int:
+    return len(answer.body) + len(address[0]) + len(address[1]) + ENTRY_BYTES

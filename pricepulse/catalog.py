@@ -11,7 +11,7 @@ from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
 from pricepulse import taxonomy
-from pricepulse.contract import Cursor, Limit, Price, one_of, version_of
+from pricepulse.contract import END, Cursor, Limit, Price, one_of, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import Page, cut, offset_of, stamp
 from warehouse.columns import Shown
@@ -23,7 +23,7 @@ from warehouse.search import Filters
 
 Text = Annotated[str | None, QueryParameter(max_length=200)]
 Currency = Annotated[
-    str | None, QueryParameter(pattern="^[A-Za-z]{3}$", description="ISO 4217 code.")
+    str | None, QueryParameter(pattern=f"^[A-Za-z]{{3}}{END}", description="ISO 4217 code.")
 ]
 Availability = Annotated[
     str | None,

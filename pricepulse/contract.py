@@ -38,17 +38,21 @@ Cursor = Annotated[
     ),
 ]
 
+# The end of a pattern, the same in Python and in browsers: `$` would let a line break follow.
+END = r"(?![\s\S])"
 # As text: msgspec has no bounds for decimals (`ge` on one is a 500), and Decimal reads NaN.
 Price = Annotated[
     str | None,
-    QueryParameter(pattern=r"^[0-9]{1,12}(\.[0-9]{1,4})?$", description="A price, `19.99`."),
+    QueryParameter(
+        pattern=rf"^[0-9]{{1,12}}(\.[0-9]{{1,4}})?{END}", description="A price, `19.99`."
+    ),
 ]
 
 
 def one_of(*words: str, description: str | None = None) -> QueryParameter:
     """A parameter of a few words. Not a Literal: its error would not name them, and with `| None`
     one would read ?availability=null as not given."""
-    pattern = f"^({'|'.join(words)})$"
+    pattern = f"^({'|'.join(words)}){END}"
     return QueryParameter(
         pattern=pattern, description=description, schema_extra={"enum": list(words)}
     )
@@ -114,8 +118,9 @@ def checker(contracts: Contracts, release: str) -> Callable[[Any], Awaitable[Any
         if version is None:
             raise NoDataYetError
         scope["version"] = version
-        address = scope["address"] = scope["path"].encode() + b"?" + query
-        opaque = f'"{version.tag}.{release}.{zlib.crc32(address):08x}"'.encode()
+        address = scope["address"] = (scope["path"], query)
+        mark = zlib.crc32(repr(address).encode())
+        opaque = f'"{version.tag}.{release}.{mark:08x}"'.encode()
         scope["edge"].etag = b"W/" + opaque
         if opaque in headers.get(b"if-none-match", b""):
             return Response(b"", status_code=304)

@@ -322,5 +322,5 @@ def _sentence(text: str) -> str:
     """msgspec's "Expected `int` <= 200" without the backticks, which say nothing to a client; the
     pattern of `contract.one_of` as its words."""
     told = text.partition(" - at `$")[0].replace("`", "")
-    words = re.fullmatch(r"Expected str matching regex '\^\(([\w|-]+)\)\$'", told)
+    words = re.fullmatch(r"Expected str matching regex '\^\(([\w|-]+)\)\(.*", told)
     return f"must be one of {words[1].replace('|', ', ')}" if words else told

@@ -110,8 +110,8 @@ def _spells(asked: Asked) -> list[Series]:
     every = (
         t,
         until,
-        history.money(spells.price, columns.dearest),
-        [amount or None for amount in history.money(spells.list_price, columns.dearest)],
+        history.money(spells.price),
+        [amount or None for amount in history.money(spells.list_price)],
         [words[code] for code in spells.availability.tolist()],
         spells.observations.tolist(),
     )
@@ -180,11 +180,11 @@ def _periods(asked: Asked) -> list[Series]:
                         sku=offer.sku,
                         currency=columns.currencies[currency],
                         t=periods.t.tolist(),
-                        open=history.money(periods.open, columns.dearest),
-                        close=history.money(periods.close, columns.dearest),
-                        min=history.money(periods.min, columns.dearest),
-                        max=history.money(periods.max, columns.dearest),
-                        mean=history.money(periods.mean, columns.dearest),
+                        open=history.money(periods.open),
+                        close=history.money(periods.close),
+                        min=history.money(periods.min),
+                        max=history.money(periods.max),
+                        mean=history.money(periods.mean),
                     )
                 )
     return made

@@ -7,6 +7,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -155,6 +156,8 @@ def _commit(lake: Lake, staged: Staged, batch: Batch, idempotency_key: str | Non
         nonlocal outcome
         outcome = batch
         known, new_key = _known(cursor, batch.content_hash, idempotency_key)
+        if known and known.batch_id == batch.batch_id:
+            return  # The commit before this one said that it failed, and had not.
         if new_key:
             _remember(cursor, idempotency_key, batch.content_hash)
         if known:
@@ -180,7 +183,9 @@ def _commit(lake: Lake, staged: Staged, batch: Batch, idempotency_key: str | Non
     try:
         lake.commit(write)
     except duckdb.Error:
-        staged.committed = False
+        with suppress(duckdb.Error):
+            known = find_batch(lake, batch.content_hash)
+            staged.committed = known is not None and known.batch_id == batch.batch_id
         raise
     staged.committed = outcome is batch
     return outcome

@@ -20,6 +20,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import polars as pl
@@ -31,14 +32,18 @@ from warehouse.staged import DETAILS
 SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 # Whatever shapes a version: a file that other code made is not extended but built anew.
-SHAPING = ("build.py", "catalog.sql", "columns.py", "search_index.py", "spells.py", "warehouse.sql")
+SHAPING = (
+    "build.py", "catalog.sql", "columns.py", "search_index.py", "spells.py", "staged.py",
+    "warehouse.sql",
+)  # fmt: skip
 SCHEMA_HASH = hashlib.sha256(
     b"".join((Path(__file__).parent / name).read_bytes() for name in SHAPING)
 ).hexdigest()
 # About 0.4 GB of frame; more new rows than that are cheaper in a full build.
 RANGE_ROWS = 4_000_000
-# Of the observations of a full build only their runs are held, a fifth of them: about 1 GB.
-MOST_RUNS = 12_000_000
+# Of the observations of a full build only their runs are held, a fifth of them: 0.6 GB, and as much
+# again while they are sorted and joined.
+MOST_RUNS = 6_000_000
 ID_BITS = 63
 # What describes an offer now, even where the newest row leaves it empty; of all else the newest
 # non-empty value counts.
@@ -87,8 +92,8 @@ def build(
     and OSError (disk full); whatever happens, the last version stays in service and whole.
     """
     with versions.building(data, wait=wait):
-        previous = None if full else _usable(data, vouch)
         snapshot = lake.snapshot()
+        previous = None if full else _usable(data, lake, snapshot, vouch)
         since = _Since.read(lake, previous, snapshot) if previous else None
         if previous and since and since.nothing:
             return Built(previous.tag, previous.version, "none")
@@ -97,7 +102,10 @@ def build(
             versions.new_version(data, snapshot) as (folder, tag),
             closing(_Work(folder, lake, snapshot, vouch, base)) as work,
         ):
-            work.increment(since) if since else work.fold_everything()
+            if since:
+                work.increment(since)
+            else:
+                work.fold_everything()
             observations = work.finish()
             # The file is closed before it goes into service.
             work.close()
@@ -110,17 +118,25 @@ class _Previous:
     version: int
 
 
-def _usable(data: Path, vouch: timedelta) -> _Previous | None:
-    """The version in service, if this code and these settings made it."""
+def _usable(data: Path, lake: Lake, snapshot: int, vouch: timedelta) -> _Previous | None:
+    """The version in service, if this code and these settings made it from this lake."""
     tag = versions.current_tag(data)
     path = data / "warehouse.duckdb"
     if tag is None or not path.exists():
         return None
     # Not asked of the file itself: this process may have it open under other settings.
     made = json.loads((path.resolve().parent / "build.json").read_text())
-    if (made["vouch_days"], made["schema_hash"]) != (vouch / timedelta(days=1), SCHEMA_HASH):
+    version = made.pop("version")
+    # A version from the lake's future is one of a catalog that was restored since.
+    if made != _made(lake, vouch) or version > snapshot:
         return None
-    return _Previous(tag, made["version"])
+    return _Previous(tag, version)
+
+
+def _made(lake: Lake, vouch: timedelta) -> dict[str, Any]:
+    """What must be the same for a version to be extended."""
+    days = vouch / timedelta(days=1)
+    return {"lake": lake.identity(), "vouch_days": days, "schema_hash": SCHEMA_HASH}
 
 
 @dataclass(frozen=True)
@@ -173,22 +189,29 @@ class _Work:
     def fold_everything(self) -> None:
         low, end = 0, 2**ID_BITS
         while low < end:
-            runs, high = self._runs(low, end)
-            unclear = spells.unclear(runs)
-            clear = runs.filter(~pl.col("offer_id").is_in(unclear.implode()))
-            folded = spells.joined(clear, self.vouch)
-            self._insert("price_spell", folded)
-            self._insert("offer", self._offers_between(low, high, folded))
-            # What rows alone can tell: overlapping deliveries, jumps of a price.
-            sizes = runs.group_by("offer_id").agg(pl.col("observations").sum())
-            for piece in _pieces(sizes.join(unclear.to_frame(), on="offer_id", how="semi")):
-                self._recompute(piece)
-            low = high
+            low = self._fold_from(low, end)
+
+    def _fold_from(self, low: int, end: int) -> int:
+        """Fold the offers from `low` on, as many as fit in memory; where the next ones begin."""
+        runs, high = self._runs(low, end)
+        unclear = spells.unclear(runs)
+        sizes = runs.group_by("offer_id").agg(pl.col("observations").sum())
+        clear = runs.filter(~pl.col("offer_id").is_in(unclear.implode()))
+        del runs
+        folded = spells.joined(clear, self.vouch)
+        self._insert("price_spell", folded)
+        self._insert("offer", self._offers_between(low, high, folded))
+        del clear, folded
+        # What rows alone can tell: overlapping deliveries, jumps of a price.
+        for piece in _pieces(sizes.join(unclear.to_frame(), on="offer_id", how="semi")):
+            self._recompute(piece)
+        return high
 
     def _runs(self, low: int, high: int) -> tuple[pl.DataFrame, int]:
-        """Sorted runs of the offers from `low` to below an upper end that lets them fit in memory."""
+        """Sorted runs of the offers from `low` to below `high`, or below a lower end that lets them
+        fit in memory; and that end."""
         runs: list[pl.DataFrame] = []
-        for rows in self.lake.stream("observation", self.snapshot, low):
+        for rows in self.lake.stream("observation", spells.OBSERVED, self.snapshot, low):
             runs.append(spells.runs(rows.filter(pl.col("offer_id") < high), self.vouch))
             if sum(run.height for run in runs) > MOST_RUNS:
                 whole = pl.concat(runs)
@@ -327,7 +350,7 @@ class _Work:
             "FROM offer",
             [self.snapshot, days, SCHEMA_HASH],
         )
-        made = {"version": self.snapshot, "vouch_days": days, "schema_hash": SCHEMA_HASH}
+        made = {"version": self.snapshot, **_made(self.lake, self.vouch)}
         (self.folder / "build.json").write_text(json.dumps(made))
         self.db.execute(
             "INSERT INTO affected SELECT DISTINCT o.product_id FROM offer AS o, build AS b, "

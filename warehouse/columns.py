@@ -237,9 +237,6 @@ class Columns:
             (series.to_physical() if series.dtype == pl.Enum else series).to_numpy()
             for series in spells.select(Spells._fields)
         ]
-        # So a history need not look at each of its prices again.
-        prices = self._spells[2:4]
-        self.dearest = max(int(column.max(initial=0)) for column in prices)
         self._shown = self._offers.select(Shown._fields)
         self._pages = self._products.select(Page._fields)
         self._product_ids = self._products["product_id"].to_numpy()

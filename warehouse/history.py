@@ -83,9 +83,9 @@ def periods(
     )
 
 
-def money(units: Ints, dearest: int) -> list[float | Decimal]:
-    """Prices in units of 1/10,000, none above `dearest`, as numbers that print exactly."""
-    if dearest < EXACT:
+def money(units: Ints) -> list[float | Decimal]:
+    """Prices in units of 1/10,000 as numbers that print exactly."""
+    if units.max(initial=0) < EXACT:
         return (units / SCALE).tolist()  # type: ignore[no-any-return]
     return [Decimal(unit) / SCALE for unit in units.tolist()]
 

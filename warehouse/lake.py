@@ -9,10 +9,12 @@ files that nobody refers to (`remove_orphans` takes them away).
 from __future__ import annotations
 
 import fcntl
+import os
 import random
+import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -29,6 +31,7 @@ SCHEMA = (Path(__file__).parent / "lake.sql").read_text()
 # batch a minute of a handful of rows would otherwise be half a million tiny files a year.
 INLINE_ROWS = 200
 MEMORY_LIMIT = "2GB"
+STREAM_ROWS = 1_000_000
 COMMIT_ATTEMPTS = 40
 # DuckLake says so when two commits meet; both are safe to try again.
 TRANSIENT = ("database is locked", "conflict", "could not serialize", "Failed to commit")
@@ -36,7 +39,7 @@ TRANSIENT = ("database is locked", "conflict", "could not serialize", "Failed to
 FULL = ("disk is full", "disk I/O error", "No space left")
 
 # 63 bits of MD5: deterministic across machines and versions, positive in every tool's integers. Two
-# of 10 million offers share an id with a probability of 5e-6; `new_offers` would notice.
+# of 10 million offers share an id with a probability of 5e-6.
 ID = "(md5_number_lower({}) >> 1)::BIGINT"
 OFFER_ID = ID.format("retailer || chr(31) || sku")
 
@@ -58,12 +61,14 @@ class Lake:
         self.data_url = str(Path(data_url).resolve()) if local else data_url.rstrip("/")
         self._lock: Path | None = None
         # Merging sorts: beyond the limit on disk, beside the lake and not in the working directory.
-        spilled = f"{self.data_url}.tmp" if local else f"{tempfile.gettempdir()}/pricepulse-lake"
+        # A folder for each, made when needed: two that spill into one would crash.
+        beside = Path(f"{self.data_url}.tmp" if local else tempfile.gettempdir())
+        self._spilled = beside / f"spill-{os.getpid()}-{os.urandom(4).hex()}"
         self._db = duckdb.connect(
             config={
                 "autoinstall_known_extensions": "false",
                 "memory_limit": MEMORY_LIMIT,
-                "temp_directory": spilled,
+                "temp_directory": str(self._spilled),
             }
         )
         self._db.execute("SET TimeZone = 'UTC'")
@@ -109,6 +114,7 @@ class Lake:
 
     def close(self) -> None:
         self._db.close()
+        shutil.rmtree(self._spilled, ignore_errors=True)
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         return self._db.cursor()
@@ -132,6 +138,11 @@ class Lake:
 
         with self.writing():
             _retrying(attempt)
+
+    def identity(self) -> str:
+        """The same for a lake and its copies: DuckLake's id of the schema that it began with."""
+        sql = "SELECT schema_uuid FROM __ducklake_metadata_lake.ducklake_schema ORDER BY schema_id"
+        return str(self.frame(f"{sql} LIMIT 1").item())
 
     def snapshot(self) -> int:
         """Number of the newest committed snapshot: grows with every commit."""
@@ -160,13 +171,17 @@ class Lake:
             [low, high],
         )
 
-    def stream(self, table: str, snapshot: int, low: int) -> Iterator[pl.DataFrame]:
-        """All rows of `table` as of `snapshot` for the offers from `low` on, a million at a time,
-        about in the order of delivery; one empty frame at least."""
+    def stream(
+        self, table: str, columns: Sequence[str], snapshot: int, low: int
+    ) -> Iterator[pl.DataFrame]:
+        """Columns of all rows of `table` as of `snapshot` for the offers from `low` on, STREAM_ROWS at
+        a time, about in the order of delivery; one empty frame at least."""
         with self.cursor() as cursor:
             reader = cursor.execute(
-                f"SELECT * FROM lake.{table} AT (VERSION => {snapshot}) WHERE offer_id >= ?", [low]
-            ).to_arrow_reader(1_000_000)
+                f"SELECT {', '.join(columns)} FROM lake.{table} AT (VERSION => {snapshot}) "
+                "WHERE offer_id >= ?",
+                [low],
+            ).to_arrow_reader(STREAM_ROWS)
             yield pl.DataFrame(reader.schema.empty_table())
             for batch in reader:
                 yield pl.DataFrame(batch)
@@ -184,7 +199,7 @@ class Lake:
     def inserted(self, table: str, after: int, upto: int) -> pl.DataFrame:
         """Rows committed after snapshot `after`, up to and with `upto`: reads only their files.
 
-        Raises `duckdb.Error` where `after + 1` has been expired: then a full build is due.
+        Raises `duckdb.InvalidInputException` where `after + 1` has been expired: a full build is due.
         """
         if upto <= after:
             return self.frame(f"SELECT * FROM lake.{table} LIMIT 0")
@@ -227,7 +242,11 @@ class Lake:
             _retrying(lambda: cursor.execute(sql))
 
     def remove_orphans(self, older_than: timedelta = timedelta(days=1)) -> None:
-        """Delete files that no commit refers to: what a crash left behind while it was staging."""
+        """Delete files that no commit refers to: what a crash left behind while it was staging, and
+        what it had spilled."""
+        for spilled in self._spilled.parent.glob("spill-*"):
+            if time.time() - spilled.stat().st_mtime > older_than.total_seconds():
+                shutil.rmtree(spilled, ignore_errors=True)
         with self.writing(), self.cursor() as cursor:
             cursor.execute(
                 "CALL ducklake_delete_orphaned_files('lake', older_than => now() - ?::INTERVAL)",

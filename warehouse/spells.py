@@ -16,6 +16,7 @@ from typing import NamedTuple
 import polars as pl
 
 STATE = ("price", "list_price", "currency", "availability")
+OBSERVED = ("offer_id", "observed_at", *STATE)
 SPELL = ("offer_id", "first_observed_at", "last_observed_at", *STATE, "observations")
 SUSPECT_FACTOR = 10
 CONFIRMING_FACTOR = 2
@@ -41,7 +42,7 @@ def fold(rows: pl.DataFrame, vouch: timedelta, tails: pl.DataFrame | None = None
     rows = rows.sort("offer_id", "observed_at", "batch_id", "line")
     lost = superseded(rows)
     rows = _latest_delivery(rows)
-    stretches = _single(rows)
+    stretches = _single(rows, "batch_id", "line")
     if tails is not None and tails.height:
         stretches = pl.concat([tails.select(SPELL), stretches], how="diagonal").sort(
             "offer_id", "first_observed_at"
@@ -52,7 +53,7 @@ def fold(rows: pl.DataFrame, vouch: timedelta, tails: pl.DataFrame | None = None
 
 def runs(rows: pl.DataFrame, vouch: timedelta) -> pl.DataFrame:
     """Neighbouring rows, in the order in which they come, as one where the later one only prolongs
-    the spell of the one before: SPELL.
+    the spell of the one before: SPELL. `rows`: OBSERVED.
 
     In rows sorted by offer and time these are spells, but for what `unclear` finds. They need no
     sort, and are a fifth of the rows or less where a delivery is sorted, whatever the others are.
@@ -71,16 +72,15 @@ def unclear(runs: pl.DataFrame) -> pl.Series:
     return found["offer_id"].unique().sort()
 
 
-def _single(rows: pl.DataFrame) -> pl.DataFrame:
-    """Each row as a stretch of one observation: SPELL, batch_id, line."""
+def _single(rows: pl.DataFrame, *delivery: str) -> pl.DataFrame:
+    """Each row as a stretch of one observation: SPELL and `delivery`."""
     return rows.select(
         "offer_id",
         pl.col("observed_at").alias("first_observed_at"),
         pl.col("observed_at").alias("last_observed_at"),
         *STATE,
         pl.lit(1, dtype=pl.Int64).alias("observations"),
-        "batch_id",
-        "line",
+        *delivery,
     )
 
 

@@ -28,6 +28,7 @@ DETAILS = (
 )  # fmt: skip
 PLACES = {name: place for place, name in enumerate(("retailer", "sku", *DETAILS))}
 ROW_GROUP_ROWS = 1 << 18  # what a build of a range of offers reads at least
+RANGE_ROWS = 4_000_000  # looked at together for two prices at one instant
 # Offers whose last details are held back; about 300 MB.
 MOST_OPEN_DETAILS = 500_000
 
@@ -52,8 +53,12 @@ class Staged:
             schema={"retailer": pl.String, "sku": pl.String, "key": pl.UInt64, "offer_id": pl.Int64}
         )
     )
-    spans: list[pl.DataFrame] = field(default_factory=list)
-    repeated: list[pl.Series] = field(default_factory=list)
+    spans: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(
+            schema=dict.fromkeys(("first", "last"), pl.Datetime("us"))
+        ).insert_column(0, pl.Series("offer_id", dtype=pl.Int64))
+    )
+    repeated: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
     open_details: pl.DataFrame | None = None
     inlined: set[str] = field(default_factory=set)
 
@@ -94,8 +99,15 @@ class Staged:
         again = (pl.col("offer_id") == pl.col("offer_id").shift()) & (
             pl.col("observed_at") == pl.col("observed_at").shift()
         )
-        self.repeated.append(narrow.filter(again)["offer_id"])
-        self.spans.append(narrow[starts].select("offer_id", first=times[starts], last=times[ends]))
+        spans = narrow[starts].select("offer_id", first=times[starts], last=times[ends])
+        met = spans.join(self.spans, on="offer_id")
+        overlap = (pl.col("first") <= pl.col("last_right")) & (
+            pl.col("last") >= pl.col("first_right")
+        )
+        found = (self.repeated, narrow.filter(again)["offer_id"], met.filter(overlap)["offer_id"])
+        self.repeated = pl.concat(found).unique()
+        both = pl.concat([self.spans, spans]).group_by("offer_id")
+        self.spans = both.agg(pl.col("first").min(), pl.col("last").max())
 
     def _say(self, details: pl.DataFrame) -> None:
         """Stage what is said besides prices, but for each offer's last: the next rows may repeat it."""
@@ -140,30 +152,29 @@ class Staged:
         The row stays in the lake, where the build lets the later delivery win. Only offers whose
         chunks overlap in time, or that repeat an instant within one, are looked at.
         """
-        if not self.spans:
-            return
-        spans = pl.concat(self.spans).sort("offer_id", "first")
-        overlap = pl.col("first") <= pl.col("last").cum_max().shift().over("offer_id")
-        offers = pl.concat([*self.repeated, spans.filter(overlap)["offer_id"]]).unique()
+        offers = self.repeated.sort()
         if offers.is_empty():
             return
         self.finish_writing()
-        rows = (
-            pl.scan_parquet([path for path, _ in self.files["observation"]], glob=False)
-            .filter(pl.col("offer_id").is_in(offers.implode()))
-            .sort("offer_id", "observed_at", "line")
-            .collect()
-        )
-        lost = superseded(rows)
-        self._reject(
-            lost.select(
-                "line",
-                field=pl.lit("price"),
-                rule=pl.lit("two_prices_one_instant"),
-                value=pl.col("price").cast(pl.String),
-                kept=pl.lit(value=False),
+        files = pl.scan_parquet([path for path, _ in self.files["observation"]], glob=False)
+        # As many offers at a time as have about RANGE_ROWS rows; all have about as many.
+        size = max(1, len(self.spans) * RANGE_ROWS // self.rows)
+        for start in range(0, len(offers), size):
+            part = offers[start : start + size]
+            rows = files.filter(
+                pl.col("offer_id").is_between(part[0], part[-1])
+                & pl.col("offer_id").is_in(part.implode())
+            ).select("offer_id", "observed_at", "price", "currency", "batch_id", "line")
+            lost = superseded(rows.sort("offer_id", "observed_at", "line").collect())
+            self._reject(
+                lost.select(
+                    "line",
+                    field=pl.lit("price"),
+                    rule=pl.lit("two_prices_one_instant"),
+                    value=pl.col("price").cast(pl.String),
+                    kept=pl.lit(value=False),
+                )
             )
-        )
 
     def _reject(self, rejected: pl.DataFrame) -> None:
         if rejected.is_empty():
@@ -191,7 +202,7 @@ class Staged:
             Path(folder).mkdir(parents=True, exist_ok=True)
         path = f"{folder}/{self.batch_id}-{len(files):05}.parquet"
         files.append((path, rows.height))
-        self.finish_writing(but=2)  # Memory holds the files of three chunks at most.
+        self.finish_writing(but=2)  # Memory holds three files at most.
         self.writing.append(self.pool.submit(_write, rows, path))
 
     def finish_writing(self, but: int = 0) -> None:
@@ -245,7 +256,13 @@ def _write(rows: pl.DataFrame, path: str) -> None:
 def _hash(seed: int, names: list[str]) -> pl.Expr:
     """One hash of what the columns say together; `names` are all of one tuple of columns, whose
     places keep what one says apart from what another says."""
-    hashes = [pl.col(name).hash(seed=seed + PLACES[name]) for name in names]
+    # An empty value counts as if its column were not there: in other chunks it is not.
+    hashes = [
+        pl.when(pl.col(name).is_not_null())
+        .then(pl.col(name).hash(seed=seed + PLACES[name]))
+        .otherwise(0)
+        for name in names
+    ]
     return reduce(operator.xor, hashes, pl.lit(0, dtype=pl.UInt64))
 
 

@@ -61,7 +61,9 @@ def new_version(data: Path, snapshot: int) -> Iterator[tuple[Path, str]]:
     try:
         yield folder, tag
         _put_into_service(data, folder, tag)
-        for old in _tags(versions)[:-MOST_VERSIONS]:
+        # By number another lake's, of a restored catalog say, may be the newest.
+        others = [other for other in _tags(versions) if other != tag]
+        for old in others[: 1 - MOST_VERSIONS]:
             shutil.rmtree(versions / old)
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)

@@ -15,6 +15,7 @@ from tests import oracle
 from tests.pipeline import Pipeline
 from tests.timelines import markets, shuffled, split
 from warehouse import build as building
+from warehouse import lake
 from warehouse.connection import Reader
 
 PROPERTY = settings(max_examples=5, deadline=None, suppress_health_check=list(HealthCheck))
@@ -133,6 +134,7 @@ def test_a_full_build_in_many_ranges(pipeline: Pipeline, monkeypatch: pytest.Mon
     at_once = pipeline.content()
     monkeypatch.setattr(building, "RANGE_ROWS", 13)
     monkeypatch.setattr(building, "MOST_RUNS", 13)
+    monkeypatch.setattr(lake, "STREAM_ROWS", 3)
     assert pipeline.build(full=True).kind == "full"
     assert_content(pipeline.content(), at_once)
     pipeline.put([look(9 + n, "3") for n in range(14)])

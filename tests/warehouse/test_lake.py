@@ -176,9 +176,16 @@ def test_details_fold_runs_and_keep_what_was_said_when(
         rows(1)[0] | {"observed_at": START + timedelta(days=day), "title": title}
         for day, title in enumerate(titles)
     ]
-    pipeline.put(given, chunk_rows=chunk_rows)
+    # Another offer's promotion comes and goes: what the first one says stays the same.
+    other = rows(1, first=1)[0]
+    for day in range(6):
+        seen = {"observed_at": START + timedelta(days=day), "promotion": "2 for 1" * (day % 2)}
+        given.insert(2 * day + 1, other | seen)
+    pipeline.put(given, chunk_rows=2 * chunk_rows)
     found = pipeline.lake.frame(
-        "SELECT first_seen_at, last_seen_at, title FROM lake.offer_detail ORDER BY 1"
+        "SELECT first_seen_at, last_seen_at, d.title FROM lake.offer_detail AS d "
+        "JOIN lake.offer AS o USING (offer_id) WHERE o.sku = ? ORDER BY 1",
+        [rows(1)[0]["sku"]],
     ).rows()
     days = [((first - START).days, (last - START).days, title) for first, last, title in found]
     if held_back or chunk_rows > len(titles):

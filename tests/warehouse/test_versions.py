@@ -220,3 +220,36 @@ def test_the_file_cannot_be_written_and_is_documented(pipeline: Pipeline) -> Non
     lock.close()
     with pytest.raises(duckdb.Error):
         pipeline.query("INSERT INTO brand VALUES ('a', 'A', 1)")
+
+
+def test_a_lake_that_went_back_is_built_anew(pipeline: Pipeline) -> None:
+    """A restored catalog counts its snapshots from an earlier one; versions of later ones are there."""
+    catalog = pipeline.folder / "catalog.sqlite"
+    pipeline.put([look(0, "5")])
+    pipeline.lake.close()
+    kept = catalog.read_bytes()
+    later = Pipeline(pipeline.folder, delivered=1)
+    for day in range(1, 11):
+        later.put([look(day, str(5 + day))])
+        later.build()
+    later.lake.close()
+    for name in ("catalog.sqlite-wal", "catalog.sqlite-shm"):
+        (pipeline.folder / name).unlink(missing_ok=True)
+    catalog.write_bytes(kept)
+    restored = Pipeline(pipeline.folder, delivered=20)
+    assert restored.build().kind == "full"
+    assert restored.query("SELECT price, observations FROM offer") == [(Decimal(5), 1)]
+    restored.put([look(1, "7")])
+    assert restored.build().kind == "incremental"
+    assert restored.query("SELECT price, observations FROM offer") == [(Decimal(7), 2)]
+    restored.lake.close()
+
+
+def test_another_lake_in_the_same_place_is_built_anew(pipeline: Pipeline) -> None:
+    pipeline.put([look(0, "5")])
+    pipeline.build()
+    elsewhere = Pipeline(pipeline.folder / "elsewhere")
+    for day in range(3):
+        elsewhere.put([look(day, "9", sku="other")])
+    assert Pipeline(pipeline.folder, elsewhere.lake).build().kind == "full"
+    assert pipeline.query("SELECT sku FROM offer") == [("other",)]
