@@ -63,6 +63,7 @@ class Lake:
         # Merging sorts: beyond the limit on disk, beside the lake and not in the working directory.
         # A folder for each, made when needed: two that spill into one would crash.
         beside = Path(f"{self.data_url}.tmp" if local else tempfile.gettempdir())
+        beside.mkdir(parents=True, exist_ok=True)
         self._spilled = beside / f"spill-{os.getpid()}-{os.urandom(4).hex()}"
         self._db = duckdb.connect(
             config={

@@ -50,5 +50,10 @@ def test_each_lake_spills_into_a_folder_of_its_own(pipeline: Pipeline) -> None:
     left = Path(folders[0]).parent / "spill-1-of-a-killed-process"
     left.mkdir(parents=True)
     other.remove_orphans(timedelta(0))
-    other.close()
     assert not left.exists()
+    other.frame("SET memory_limit = '60MB'")
+    sorting = "SELECT sum(b) FROM (SELECT b, lead(b) OVER (ORDER BY b) FROM (SELECT hash(range) AS b FROM range(8_000_000)))"
+    other.frame(sorting)
+    assert Path(folders[1]).exists(), "the sort was too small to spill"
+    other.close()
+    assert not Path(folders[1]).exists()
