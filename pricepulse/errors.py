@@ -51,6 +51,9 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class PricePulseError(Exception):
+    """A fault of ours: it is logged with the request's id (`X-Request-Id`), which tells the operator where to
+    look. Trying again is safe."""
+
     status: ClassVar[int] = 500
     type: ClassVar[str] = "internal-error"
     title: ClassVar[str] = "Something went wrong here"
@@ -76,10 +79,14 @@ class PricePulseError(Exception):
 
 
 class BadRequestError(PricePulseError):
+    """The path, the query or the body cannot be read; `detail` says what and where."""
+
     status, type, title = 400, "bad-request", "The request cannot be understood"
 
 
 class InvalidInputError(BadRequestError):
+    """`errors` has a JSON pointer to each wrong value and says what would be right."""
+
     type, title = "invalid-input", "A value in the request is not valid"
 
     @classmethod
@@ -90,10 +97,14 @@ class InvalidInputError(BadRequestError):
 
 
 class UnknownParameterError(BadRequestError):
+    """Unknown parameters are refused and not ignored, so that a misspelt filter is no unfiltered list."""
+
     type, title = "unknown-parameter", "There is no such query parameter here"
 
 
 class UnauthorizedError(PricePulseError):
+    """Send the key as `Authorization: Bearer …`."""
+
     status, type, title = 401, "unauthorized", "A valid key is needed"
 
     def __init__(self, detail: str) -> None:
@@ -101,50 +112,75 @@ class UnauthorizedError(PricePulseError):
 
 
 class ForbiddenError(PricePulseError):
+    """Who asks is known, and may not do this."""
+
     status, type, title = 403, "forbidden", "This is not allowed"
 
 
 class NotFoundError(PricePulseError):
+    """No such address, or nothing there that you may see; /docs has the addresses."""
+
     status, type, title = 404, "not-found", "There is nothing here"
 
 
 class MethodNotAllowedError(PricePulseError):
+    """`Allow` names the methods that the address takes."""
+
     status, type, title = 405, "method-not-allowed", "The method does not fit this address"
 
 
 class NotAcceptableError(PricePulseError):
+    """`Accept` names none of the types that the address gives; `*/*` takes any."""
+
     status, type, title = 406, "not-acceptable", "There is no answer in an accepted media type"
 
 
 class ConflictError(PricePulseError):
+    """What is there already says otherwise: the same Idempotency-Key with other content, for example."""
+
     status, type, title = 409, "conflict", "The request contradicts what is there"
 
 
 class PreconditionFailedError(PricePulseError):
+    """The thing has changed since `If-Match` was taken; read it again."""
+
     status, type, title = 412, "precondition-failed", "The stated condition does not hold"
 
 
 class TooLargeError(PricePulseError):
+    """More bytes than the address takes, as sent or once unpacked; send smaller batches."""
+
     status, type, title = 413, "content-too-large", "The content is too large"
 
 
 class UnsupportedMediaTypeError(PricePulseError):
+    """`detail` names the values of Content-Type and Content-Encoding that are read here."""
+
     status, type, title = 415, "unsupported-media-type", "The content is of a type not read here"
 
 
 class UnprocessableError(PricePulseError):
+    """The form is right and the content is not: a feed without a required column, cut off, or broken. Nothing of
+    it was kept."""
+
     status, type, title = 422, "unprocessable", "The content is readable but cannot be used"
 
 
 class RateLimitedError(PricePulseError):
+    """`Retry-After` says in how many seconds to come back, `RateLimit` what is left."""
+
     status, type, title = 429, "too-many-requests", "Too many requests"
 
 
 class UnavailableError(PricePulseError):
+    """It passes by itself; `Retry-After` says when to try again."""
+
     status, type, title = 503, "unavailable", "Not available at the moment"
 
 
 class NoDataYetError(UnavailableError):
+    """Nothing has been built so far: ingest a feed, its build follows by itself."""
+
     type, title = "no-data-yet", "There is no data yet"
 
     def __init__(self) -> None:
@@ -153,6 +189,8 @@ class NoDataYetError(UnavailableError):
 
 
 class StorageFullError(PricePulseError):
+    """The disk is full. What was there stays readable; make space and send again."""
+
     status, type, title = 507, "storage-full", "No space is left"
 
 

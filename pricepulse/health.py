@@ -1,6 +1,7 @@
 """GET /health/live, /health/ready and /problems/{slug}: what operators and error messages ask."""
 
 import asyncio
+import inspect
 import tempfile
 import time
 from datetime import datetime
@@ -72,8 +73,9 @@ async def problem_type(slug: FromPath[str]) -> ProblemType:
     kind = TYPES.get(slug)
     if kind is None:
         raise NotFoundError("there is no such problem type; there are " + ", ".join(sorted(TYPES)))
-    told = (kind.__doc__ or kind.title).strip()
-    return ProblemType(f"/problems/{slug}", kind.title, kind.status, told)
+    return ProblemType(
+        f"/problems/{slug}", kind.title, kind.status, inspect.cleandoc(kind.__doc__ or "")
+    )
 
 
 class Readiness:

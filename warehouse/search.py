@@ -212,10 +212,11 @@ class SearchIndex:
         levels = self._whole_levels(text, words)
         named = _all(self._exact(["name"], word) for word in words)
         every = _all(self._exact(_EVERY, word) for word in words)
-        begun = [*(self._exact(_EVERY, word) for word in words[:-1])]
-        begun.append(self._begins(_EVERY, words[-1]))
         levels += [_Level(60, "words", named), _Level(50, "words", every)]
-        levels.append(_Level(45, "words", _all(begun)))
+        for score, family, fields in ((48, "begun", ["name"]), (45, "words", _EVERY)):
+            begun = [*(self._exact(fields, word) for word in words[:-1])]
+            begun.append(self._begins(fields, words[-1]))
+            levels.append(_Level(score, family, _all(begun)))
         for enough, level in self._loose_levels(words):
             if self._count(_any(_widest(levels))) >= enough:
                 break
@@ -242,12 +243,17 @@ class SearchIndex:
                 yield _ENOUGH, _Level(score, "typos", _all(loose))
         telling = [at for at, word in enumerate(words) if word.tells]
         fewer = range(min(len(telling), len(words) - 1), 0, -1)
-        exact = [self._exact(_EVERY, words[at]) for at in telling]
+        # A word that nothing here has is misspelt: "kleenx tissue" finds what "kleenex tissue" does.
+        exact = [self._known_or_alike(words, at) for at in telling]
         for least in fewer:
             yield _ENOUGH, _Level(30 * least / len(words), "some", _any(exact, least))
         loose = [self._typos(words, at, 2) for at in telling]
         for least in fewer:
             yield 1, _Level(2 * least / len(words), "some typos", _any(loose, least))
+
+    def _known_or_alike(self, words: list[Word], at: int) -> Query:
+        exact = self._exact(_EVERY, words[at])
+        return exact if self._count(exact) else self._typos(words, at, 2)
 
     def _term(self, field: str, value: str | int) -> Query:
         return Query.term_query(self._schema, field, value)

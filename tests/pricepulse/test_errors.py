@@ -291,3 +291,10 @@ def test_pointers_are_built_by_the_exception() -> None:
     error = InvalidInputError.at("/query/cursor", "is not one of ours")
     assert error.detail == "cursor is not one of ours"
     assert isinstance(NotFoundError("x"), PricePulseError)
+
+
+def test_every_type_of_problem_says_what_to_do() -> None:
+    for kind in TYPES.values():
+        assert kind.__doc__, kind
+        assert kind.title not in kind.__doc__
+        assert "__doc__" in vars(kind), "inherited from another type"
