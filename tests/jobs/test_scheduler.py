@@ -103,8 +103,14 @@ def test_a_stream_of_small_batches_keeps_everything(data: Path, tmp_path: Path) 
         for n in range(100):
             assert send(server, looks(n, 50))["accepted"] == 50
         until(lambda: observations(data) == 5000, "all is visible")
-        newest = server.client.get("/api/v1/ingest/batches", params={"limit": 1}).json()
-        assert newest["items"][0]["status"] == "visible"
+
+        def newest() -> str:
+            page = server.client.get("/api/v1/ingest/batches", params={"limit": 1}).json()
+            status: str = page["items"][0]["status"]
+            return status
+
+        # The server opens a build some moments after it was swapped in.
+        until(lambda: newest() == "visible", "the server shows it too")
     builds = server.log.read_text().count("incremental build")
     assert 1 <= builds < 70, "builds rest in between, whatever the stream"
 
