@@ -271,11 +271,22 @@ def as_error(error: BaseException) -> PricePulseError:
             "before still is",
             retry_after=60,
         )
+    return _from_engine(error) or PricePulseError(
+        "it is not your fault; the log has more under this X-Request-Id"
+    )
+
+
+def _from_engine(error: BaseException) -> UnavailableError | None:
+    """What passes by itself."""
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return UnavailableError("the lake's catalog is busy; send it again", retry_after=1)
+    if isinstance(error, duckdb.CatalogException):
+        # After an upgrade, until the first build of the new release.
+        told = "the build in service is an older release's; a new one follows in a moment"
+        return UnavailableError(told, retry_after=5)
     if isinstance(error, (duckdb.OutOfMemoryException, MemoryError)):
         return UnavailableError("the server has too little memory for this now", retry_after=10)
-    return PricePulseError("it is not your fault; the log has more under this X-Request-Id")
+    return None
 
 
 def _is_full(error: BaseException) -> bool:

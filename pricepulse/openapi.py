@@ -39,6 +39,7 @@ RESPONSES = "#/components/responses/Problem{status}"
 TAGS = {
     "catalog": "Products, offers, categories, brands, retailers, search.",
     "prices": "Price histories and statistics.",
+    "insights": "What moved: price drops and rises, new arrivals.",
     "ingest": "Observations in, batches and rejections out.",
     "operation": "Health, the API's own description.",
 }

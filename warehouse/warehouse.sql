@@ -137,6 +137,24 @@ COMMENT ON COLUMN superseded.batch_id IS 'The batch that delivered it.';
 COMMENT ON COLUMN superseded.line IS 'Its line there.';
 COMMENT ON COLUMN superseded.superseded_by IS 'The batch whose price counts.';
 
+CREATE VIEW price_change AS
+SELECT s.offer_id, s.first_observed_at AS changed_at, s.before_seen_at, s.price_before, s.price, s.currency,
+    s.price / s.price_before - 1 AS change_ratio
+FROM (
+    SELECT *, lag(price) OVER spells AS price_before, lag(currency) OVER spells AS currency_before,
+        lag(last_observed_at) OVER spells AS before_seen_at
+    FROM price_spell WINDOW spells AS (PARTITION BY offer_id ORDER BY first_observed_at)
+) AS s
+WHERE s.price <> s.price_before AND s.currency = s.currency_before;
+COMMENT ON VIEW price_change IS 'Each time an offer''s price became another one in the same currency.';
+COMMENT ON COLUMN price_change.offer_id IS 'The offer.';
+COMMENT ON COLUMN price_change.changed_at IS 'First observation of the new price, UTC.';
+COMMENT ON COLUMN price_change.before_seen_at IS 'Last observation of the price before, UTC: it changed between the two.';
+COMMENT ON COLUMN price_change.price_before IS 'The price before.';
+COMMENT ON COLUMN price_change.price IS 'The new price.';
+COMMENT ON COLUMN price_change.currency IS 'ISO 4217 code of both.';
+COMMENT ON COLUMN price_change.change_ratio IS 'New price / price before - 1: -0.25 is a quarter off.';
+
 CREATE MACRO slug(name) AS coalesce(
     nullif(trim(regexp_replace(lower(strip_accents(name)), '[^\p{L}\p{N}]+', '-', 'g'), '-'), ''),
     left(md5(name), 8)

@@ -1,0 +1,73 @@
+"""What moved: prices that fell or rose, products that are new."""
+
+from typing import Any, Literal
+
+from warehouse.connection import Version
+
+Direction = Literal["drops", "rises"]
+# What can be bought, and was seen so lately that its price is still vouched for.
+CURRENT = """
+o.last_observed_at >= b.as_of - to_microseconds((b.vouch_days * 86400e6)::BIGINT)
+    AND o.availability IN ('InStock', 'LimitedAvailability', 'PreOrder', 'BackOrder')
+"""
+OF_CATEGORY = (
+    "($category IS NULL OR p.category_slug = $category "
+    "OR starts_with(p.category_slug, $category || '.'))"
+)
+# What holds now began with the last change of price or after it, so only offers whose price_since is
+# in the window are looked at.
+MOVED = f"""
+WITH lately AS (
+    SELECT o.* FROM offer AS o, build AS b
+    WHERE {CURRENT} AND o.price_since >= b.as_of - to_days($days)
+        AND ($retailer IS NULL OR o.retailer = $retailer)
+), last_change AS (
+    SELECT c.* FROM price_change AS c JOIN lately USING (offer_id)
+    QUALIFY row_number() OVER (PARTITION BY offer_id ORDER BY changed_at DESC) = 1
+)
+SELECT o.product_id, o.offer_id, p.title, p.brand, p.category, p.category_slug, p.image_url,
+    o.retailer, o.sku, o.url, o.condition, o.price, c.price_before, o.currency, c.change_ratio,
+    c.changed_at, c.before_seen_at
+FROM last_change AS c JOIN lately AS o USING (offer_id) JOIN product AS p USING (product_id), build AS b
+WHERE c.changed_at >= b.as_of - to_days($days) AND c.price = o.price AND c.currency = o.currency
+    AND {{direction}} AND {OF_CATEGORY}
+ORDER BY abs(c.change_ratio) DESC, c.changed_at DESC, o.offer_id LIMIT $limit OFFSET $offset
+"""
+# Smaller steps are rounding and re-pricing by a penny.
+LEAST_RATIO = 0.01
+DIRECTIONS: dict[Direction, str] = {
+    "drops": f"c.change_ratio <= -{LEAST_RATIO}",
+    "rises": f"c.change_ratio >= {LEAST_RATIO}",
+}
+# A shop that was not watched before brings its whole range at once: that is no arrival. So a
+# product counts from shops only that had been watched for as long as a look vouches for.
+ARRIVED = f"""
+WITH watched AS (
+    SELECT o.product_id, arg_min(o.retailer, (o.first_observed_at, o.retailer)) AS arrived_at,
+        bool_and(o.first_observed_at >= r.first_observed_at
+            + to_microseconds((b.vouch_days * 86400e6)::BIGINT)) AS by_known_shops
+    FROM offer AS o JOIN retailer AS r USING (retailer), build AS b GROUP BY ALL
+)
+SELECT p.*, w.arrived_at
+FROM watched AS w JOIN product AS p USING (product_id), build AS b
+WHERE w.by_known_shops AND p.first_observed_at >= b.as_of - to_days($days) AND {OF_CATEGORY}
+    AND ($retailer IS NULL OR list_contains(p.retailers, $retailer))
+ORDER BY p.first_observed_at DESC, p.product_id LIMIT $limit OFFSET $offset
+"""
+
+
+def moved_prices(version: Version, direction: Direction, **asked: Any) -> list[dict[str, Any]]:
+    """Current offers whose last change of price was a drop or a rise of the last `days`, the largest
+    first. `asked`: days, category, retailer, limit, offset."""
+    return _rows(version, MOVED.format(direction=DIRECTIONS[direction]), asked)
+
+
+def new_products(version: Version, **asked: Any) -> list[dict[str, Any]]:
+    """Products first seen in the last `days` in shops that had been watched before, newest first."""
+    return _rows(version, ARRIVED, asked)
+
+
+def _rows(version: Version, sql: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
+    found = version.file.cursor().execute(sql, asked)
+    names = [column[0] for column in found.description or ()]
+    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
