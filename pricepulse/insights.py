@@ -1,6 +1,5 @@
 """What moved: prices that fell or rose, products that are new."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any
@@ -105,7 +104,7 @@ def _moved(
         version, direction, limit=limit + 1, offset=offset, **_told(asked)
     )
     items, after = cut(request, rows, limit, offset)
-    changes: Sequence[PriceChange] = [PriceChange.from_row(row) for row in items]
+    changes = [PriceChange.from_row(row) for row in items]
     return PriceChangePage(items=changes, next_cursor=after, **stamp(version))
 
 

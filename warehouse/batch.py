@@ -21,8 +21,6 @@ from warehouse.lake import Lake
 from warehouse.staged import Staged
 
 TABLES = ("observation", "offer_detail", "rejected", "offer")
-
-
 Item = TypeVar("Item")
 
 

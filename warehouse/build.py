@@ -100,6 +100,7 @@ def build(
         base = data / "versions" / previous.tag if previous and since else None
         with (
             versions.new_version(data, snapshot) as (folder, tag),
+            # Ends first: the file is closed before it goes into service.
             closing(_Work(folder, lake, snapshot, vouch, base)) as work,
         ):
             if since:
@@ -107,8 +108,6 @@ def build(
             else:
                 work.fold_everything()
             observations = work.finish()
-            # The file is closed before it goes into service.
-            work.close()
         return Built(tag, snapshot, "incremental" if since else "full", observations)
 
 

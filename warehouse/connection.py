@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -54,10 +53,13 @@ class Version:
             file=file,
         )
 
-    def query(self, sql: str, parameters: Sequence[Any] = ()) -> list[dict[str, Any]]:
-        """Rows of one statement, on a cursor of its own (threads may call this side by side)."""
+    def query(
+        self, sql: str, parameters: list[Any] | dict[str, Any] | None = None
+    ) -> list[dict[str, Any]]:
+        """Rows of one statement, on a cursor of its own (threads may call this side by side).
+        `parameters` by place or, for `$name`, by name."""
         with self.file.cursor() as cursor:
-            cursor.execute(sql, list(parameters))
+            cursor.execute(sql, parameters)
             names = [column[0] for column in cursor.description or ()]
             return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 

@@ -55,8 +55,8 @@ class Staged:
     )
     spans: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(
-            schema=dict.fromkeys(("first", "last"), pl.Datetime("us"))
-        ).insert_column(0, pl.Series("offer_id", dtype=pl.Int64))
+            schema={"offer_id": pl.Int64, "first": pl.Datetime("us"), "last": pl.Datetime("us")}
+        )
     )
     repeated: pl.Series = field(default_factory=lambda: pl.Series(dtype=pl.Int64))
     open_details: pl.DataFrame | None = None

@@ -59,15 +59,9 @@ ORDER BY p.first_observed_at DESC, p.product_id LIMIT $limit OFFSET $offset
 def moved_prices(version: Version, direction: Direction, **asked: Any) -> list[dict[str, Any]]:
     """Current offers whose last change of price was a drop or a rise of the last `days`, the largest
     first. `asked`: days, category, retailer, limit, offset."""
-    return _rows(version, MOVED.format(direction=DIRECTIONS[direction]), asked)
+    return version.query(MOVED.format(direction=DIRECTIONS[direction]), asked)
 
 
 def new_products(version: Version, **asked: Any) -> list[dict[str, Any]]:
     """Products first seen in the last `days` in shops that had been watched before, newest first."""
-    return _rows(version, ARRIVED, asked)
-
-
-def _rows(version: Version, sql: str, asked: dict[str, Any]) -> list[dict[str, Any]]:
-    found = version.file.cursor().execute(sql, asked)
-    names = [column[0] for column in found.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+    return version.query(ARRIVED, asked)

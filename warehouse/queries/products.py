@@ -39,7 +39,7 @@ def products_by_filters(
     version: Version, filters: Filters, order: str, limit: int, offset: int
 ) -> list[dict[str, Any]]:
     """Rows of `product` in one of ORDERS. Prices are compared in each product's own currency."""
-    found = version.file.cursor().execute(
+    return version.query(
         BY_FILTERS.format(order=ORDERS[order]),
         {
             "category": filters.category,
@@ -53,8 +53,6 @@ def products_by_filters(
             "offset": offset,
         },
     )
-    names = [column[0] for column in found.description or ()]
-    return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
 
 
 def _exact(price: Decimal | None) -> Decimal | None:
