@@ -41,6 +41,7 @@ def copy(source: Path, target: Path) -> dict[str, float]:
 
 def ours(source: Path, data: Path) -> dict[str, float]:
     """What `pricepulse ingest` does."""
+    from jobs.marts import MARTS
     from warehouse import batch, build
     from warehouse.feed import open_feed
     from warehouse.lake import Lake
@@ -53,7 +54,7 @@ def ours(source: Path, data: Path) -> dict[str, float]:
     )
     ingested = time.perf_counter()
     peak = resident_peak()
-    built = build.build(data, lake, full=True)
+    built = build.build(data, lake, MARTS, full=True)
     done = time.perf_counter()
     assert taken.accepted == taken.rows == built.observations, (taken, built)
     measured = {"ingest": ingested - began, "build": done - ingested}

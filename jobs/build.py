@@ -7,6 +7,7 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
+from jobs.marts import MARTS
 from warehouse.build import Built, build
 from warehouse.lake import Lake
 from warehouse.versions import BuildRunning
@@ -49,7 +50,7 @@ class Builder:
     def _run(self, snapshot: int, *, full: bool = False) -> Built | None:
         started = time.monotonic()
         try:
-            built = build(self.data, self.lake, full=full, wait=full, vouch=self.vouch)
+            built = build(self.data, self.lake, MARTS, full=full, wait=full, vouch=self.vouch)
         except BuildRunning:
             self._not_before = time.monotonic() + RUNNING_SECONDS
             return None

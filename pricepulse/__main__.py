@@ -292,11 +292,12 @@ def build_unless_served(settings: Settings, lake: Lake) -> None:
 def run_build(settings: Settings, lake: Lake, *, full: bool = False, wait: bool = False) -> None:
     import time
 
+    from jobs.marts import MARTS
     from warehouse.build import build
 
     started = time.monotonic()
     vouch = timedelta(days=settings.vouch_days)
-    built = build(settings.data, lake, full=full, wait=wait, vouch=vouch)
+    built = build(settings.data, lake, MARTS, full=full, wait=wait, vouch=vouch)
     took = time.monotonic() - started
     if built.kind == "none":
         click.echo(f"nothing new: version {built.tag} is in service, {took:.2f} s")

@@ -14,6 +14,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from jobs import upkeep
+from jobs.marts import MARTS
 from tests.pipeline import open_lake
 from warehouse.batch import append
 from warehouse.build import build
@@ -67,7 +68,7 @@ def work(folder: Path, acknowledged: int, seed: int) -> None:
             case "remove":
                 upkeep.remove(folder, lake, timedelta(0))
             case _:
-                build(folder, lake, full=step == "full")
+                build(folder, lake, MARTS, full=step == "full")
         tell(step)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import duckdb
 import polars as pl
 
+from jobs.marts import MARTS
 from warehouse import batch, build, columns
 from warehouse.feed import open_feed
 from warehouse.lake import Lake
@@ -64,7 +65,7 @@ class Pipeline:
         return batch.append(self.lake, feed, content=content, now=now, **how)
 
     def build(self, **how: Any) -> build.Built:
-        return build.build(self.folder, self.lake, **how)
+        return build.build(self.folder, self.lake, MARTS, **how)
 
     def version(self) -> Path:
         """Folder of the version in service."""

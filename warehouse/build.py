@@ -27,14 +27,15 @@ import polars as pl
 
 from warehouse import columns, search, spells, versions
 from warehouse.lake import Lake
+from warehouse.marts import Marts, insert
 from warehouse.staged import DETAILS
 
 SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 # Whatever shapes a version: a file that other code made is not extended but built anew.
 SHAPING = (
-    "build.py", "catalog.sql", "columns.py", "search_index.py", "spells.py", "staged.py",
-    "warehouse.sql",
+    "build.py", "catalog.sql", "columns.py", "marts.py", "marts.sql", "search_index.py", "spells.py",
+    "staged.py", "warehouse.sql",
 )  # fmt: skip
 SCHEMA_HASH = hashlib.sha256(
     b"".join((Path(__file__).parent / name).read_bytes() for name in SHAPING)
@@ -81,6 +82,7 @@ class Built:
 def build(
     data: Path,
     lake: Lake,
+    marts: Marts,
     *,
     full: bool = False,
     wait: bool = False,
@@ -88,12 +90,12 @@ def build(
 ) -> Built:
     """Bring the warehouse file up to the lake's newest snapshot and put it into service.
 
-    `vouch`: for how long an observation vouches for a price. Raises `BuildRunning`, `BuildBroken`
+    `marts`: what is derived from the spells. `vouch`: for how long an observation vouches for a price. Raises `BuildRunning`, `BuildBroken`
     and OSError (disk full); whatever happens, the last version stays in service and whole.
     """
     with versions.building(data, wait=wait):
         snapshot = lake.snapshot()
-        previous = None if full else _usable(data, lake, snapshot, vouch)
+        previous = None if full else _usable(data, lake, marts, snapshot, vouch)
         since = _Since.read(lake, previous, snapshot) if previous else None
         if previous and since and since.nothing:
             return Built(previous.tag, previous.version, "none")
@@ -101,7 +103,7 @@ def build(
         with (
             versions.new_version(data, snapshot) as (folder, tag),
             # Ends first: the file is closed before it goes into service.
-            closing(_Work(folder, lake, snapshot, vouch, base)) as work,
+            closing(_Work(folder, lake, marts, snapshot, vouch, base)) as work,
         ):
             if since:
                 work.increment(since)
@@ -117,7 +119,9 @@ class _Previous:
     version: int
 
 
-def _usable(data: Path, lake: Lake, snapshot: int, vouch: timedelta) -> _Previous | None:
+def _usable(
+    data: Path, lake: Lake, marts: Marts, snapshot: int, vouch: timedelta
+) -> _Previous | None:
     """The version in service, if this code and these settings made it from this lake."""
     tag = versions.current_tag(data)
     path = data / "warehouse.duckdb"
@@ -127,15 +131,16 @@ def _usable(data: Path, lake: Lake, snapshot: int, vouch: timedelta) -> _Previou
     made = json.loads((path.resolve().parent / "build.json").read_text())
     version = made.pop("version")
     # A version from the lake's future is one of a catalog that was restored since.
-    if made != _made(lake, vouch) or version > snapshot:
+    if made != _made(lake, marts, vouch) or version > snapshot:
         return None
     return _Previous(tag, version)
 
 
-def _made(lake: Lake, vouch: timedelta) -> dict[str, Any]:
+def _made(lake: Lake, marts: Marts, vouch: timedelta) -> dict[str, Any]:
     """What must be the same for a version to be extended."""
     days = vouch / timedelta(days=1)
-    return {"lake": lake.identity(), "vouch_days": days, "schema_hash": SCHEMA_HASH}
+    shaped = f"{SCHEMA_HASH} {marts.fingerprint}"
+    return {"lake": lake.identity(), "vouch_days": days, "schema_hash": shaped}
 
 
 @dataclass(frozen=True)
@@ -168,6 +173,7 @@ class _Work:
 
     folder: Path
     lake: Lake
+    marts: Marts
     snapshot: int
     vouch: timedelta
     previous: Path | None
@@ -313,7 +319,8 @@ class _Work:
             self.db.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
 
     def finish(self) -> int:
-        """Products and the rest of the catalog, checks, hot columns, search; observations shown."""
+        """Products and the rest of the catalog, checks, marts, hot columns, search; observations
+        shown."""
         link = self.lake.frame(  # noqa: F841 (DuckDB reads it by name)
             "SELECT offer_id, arg_max_null(product_id, linked_at) AS product_id "
             f"FROM lake.offer_link AT (VERSION => {self.snapshot}) GROUP BY offer_id"
@@ -326,15 +333,25 @@ class _Work:
             "CREATE TEMP TABLE changed AS FROM touched UNION SELECT offer_id FROM moved"
         )
         rows = columns.read(self.db, changes_only=self.previous is not None)
+        frames = columns.compose(rows, self.previous)
+        observations, as_of, vouch = self.db.execute(
+            "SELECT observations, coalesce(epoch_us(as_of) // 1000000, 0), (vouch_days * 86400)::BIGINT "
+            "FROM build"
+        ).fetchall()[0]
         # A commit that deletes many rows and the columns take as long as each other.
         with ThreadPoolExecutor(1) as pool:
-            written = pool.submit(columns.write, self.folder, rows, self.previous)
+            written = pool.submit(columns.write, self.folder, frames._asdict())
+            made = self.marts.make(frames, as_of, vouch)
+            also = pool.submit(
+                columns.write, self.folder, {name: made[name] for name in columns.MARTS}
+            )
+            insert(self.db, made)
             self.db.execute("COMMIT")
             self.db.execute("CHECKPOINT")
             self._write_search()
             written.result()
-        observations = self.db.execute("SELECT observations FROM build").fetchone()
-        return int(observations[0]) if observations else 0
+            also.result()
+        return int(observations)
 
     def close(self) -> None:
         self.db.close()
@@ -342,14 +359,15 @@ class _Work:
     def _write_build_row(self) -> None:
         """The build row; products whose best offer went stale since the last version are affected."""
         days = self.vouch / timedelta(days=1)
+        made = _made(self.lake, self.marts, self.vouch)
         self.db.execute("CREATE TEMP TABLE last_build AS FROM build")
         self.db.execute("DELETE FROM build")
         self.db.execute(
             "INSERT INTO build SELECT ?, max(last_seen_at), ?, coalesce(sum(observations), 0), ? "
             "FROM offer",
-            [self.snapshot, days, SCHEMA_HASH],
+            [self.snapshot, days, made["schema_hash"]],
         )
-        made = {"version": self.snapshot, **_made(self.lake, self.vouch)}
+        made["version"] = self.snapshot
         (self.folder / "build.json").write_text(json.dumps(made))
         self.db.execute(
             "INSERT INTO affected SELECT DISTINCT o.product_id FROM offer AS o, build AS b, "

@@ -7,6 +7,7 @@ This is the only place that knows their layout.
     products.arrow   sorted by product_id; `offer_start`, `offer_count` point into
     offers.arrow     what `Shown` has, by product_id, retailer, sku; `spell_start`, `spell_count` into
     spells.arrow     sorted like the offers, then by time: a product's spells are one stretch
+    MARTS            likewise, what a product page or a list says of them beside
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ SELECT offer_id, first_observed_at, last_observed_at, price, list_price, currenc
 FROM price_spell
 """
 WORDS = ("currency", "availability")
+MARTS = ("product_stats", "offer_stats", "deal", "product_signal")
 
 
 class Rows(NamedTuple):
@@ -60,12 +62,17 @@ def read(db: duckdb.DuckDBPyConnection, *, changes_only: bool) -> Rows:
     )
 
 
-def write(folder: Path, rows: Rows, previous: Path | None) -> None:
-    """Write the three files of a version.
+class Frames(NamedTuple):
+    """The three files of a version, in their order."""
 
-    What `rows` do not name is copied from the folder of the version before, in its new order, which
-    costs a tenth of sorting it anew.
-    """
+    products: pl.DataFrame
+    offers: pl.DataFrame
+    spells: pl.DataFrame
+
+
+def compose(rows: Rows, previous: Path | None) -> Frames:
+    """The whole of a version: what `rows` do not name is taken from the folder of the version before,
+    in its new order, which costs a tenth of sorting it anew."""
     spells = _numbers(rows.spells)
     counts = spells.group_by("offer_id", maintain_order=True).agg(
         pl.len().cast(pl.Int64).alias("spell_count")
@@ -106,11 +113,12 @@ def write(folder: Path, rows: Rows, previous: Path | None) -> None:
     products = products.sort("product_id").with_columns(
         counts["offer_count"], offer_start=counts["offer_count"].cum_sum() - counts["offer_count"]
     )
-    for name, frame in (
-        ("spells", spells),
-        ("offers", offers.drop("source")),
-        ("products", products),
-    ):
+    return Frames(products, offers.drop("source"), spells)
+
+
+def write(folder: Path, frames: dict[str, pl.DataFrame]) -> None:
+    """One file each, to be mapped."""
+    for name, frame in frames.items():
         frame.rechunk().write_ipc(folder / f"{name}.arrow", compression="uncompressed")
 
 
@@ -228,6 +236,10 @@ class Columns:
         self._products, self._offers, spells = (
             _mapped(folder / f"{name}.arrow") for name in ("products", "offers", "spells")
         )
+        self._marts = {name: _mapped(folder / f"{name}.arrow") for name in MARTS}
+        self._mart_products = {
+            name: frame["product_id"].to_numpy() for name, frame in self._marts.items()
+        }
         self._listed = self._offers.select(
             "offer_id", "retailer", "sku", "spell_start", "spell_count"
         )
@@ -250,8 +262,15 @@ class Columns:
         return at if found else None
 
     def product(self, at: int) -> dict[str, Any]:
-        """All columns of the product, as a list of products shows them."""
-        return self._products.row(at, named=True)
+        """All columns of the product and its signals, as a list of products shows them."""
+        signal = self._marts["product_signal"].row(at, named=True)
+        return self._products.row(at, named=True) | signal
+
+    def mart(self, name: str, at: int) -> list[dict[str, Any]]:
+        """The rows of one of MARTS about the product: money in units of 1/10,000, times in seconds."""
+        ids, wanted = self._mart_products[name], self._product_ids[at]
+        low, high = ids.searchsorted(wanted), ids.searchsorted(wanted, side="right")
+        return self._marts[name].slice(low, high - low).rows(named=True)
 
     def page(self, at: int) -> tuple[Page, list[Shown]]:
         """The product and its offers, by retailer and sku."""

@@ -19,6 +19,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
+from tests.marts import assert_marts
 from tests.pipeline import Pipeline, units
 from tests.timelines import markets, shuffled, split
 from warehouse import history
@@ -146,6 +147,7 @@ def assert_same(market: oracle.Market, found: Pipeline) -> None:
     assert_current(market, found)
     assert_products(market, found)
     assert_history(market, found)
+    assert_marts(market, found)
 
 
 # Real data

@@ -1,0 +1,84 @@
+"""The marts of a build, put together from `models`."""
+
+from __future__ import annotations
+
+import hashlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import polars as pl
+
+import models
+from models.deals import deals
+from models.statistics import statistics
+from models.timeline import Timeline, best_over_time, current, joined, payable, stretches
+from warehouse.columns import Frames
+from warehouse.marts import Marts
+
+SOURCES = [Path(__file__), *sorted(Path(models.__path__[0]).glob("*.py"))]
+
+
+def make(frames: Frames, as_of: int, vouch: int) -> dict[str, pl.DataFrame]:
+    """The rows of each table in marts.sql, from scratch: windows end at `as_of`, so with every build
+    they move for every offer; a pass over 1.5 million spells takes less than finding out for which
+    of them nothing changed."""
+    products, offers, spells = frames
+    held = stretches(offers, spells, vouch)
+    # Best is among new ones, in the currency of most of the product's offers.
+    new = offers.select("product_id", "condition").join(
+        products.select("product_id", "currency"), on="product_id", maintain_order="left"
+    )
+    currency = new["currency"].set(new["condition"] != "new", None)
+    with ThreadPoolExecutor(1) as pool:  # NumPy and Polars release the interpreter's lock
+        of_products = pool.submit(_best, payable(held, currency), as_of)
+        mine = payable(held, offers["currency"])
+        mine = mine.with_columns(series="offer_id")
+        today = current(mine, as_of, "offer_id")
+        of_offers = statistics(Timeline.cut(joined(mine), as_of, today))
+        best, best_today, of_best = of_products.result()
+    currencies = products.select("product_id", "currency")
+    names = offers.select("offer_id", "product_id", "currency")
+    best_today = best_today.rename({"series": "product_id", "price": "best_price"})
+    comparable = names.join(
+        best_today.join(currencies, on="product_id"), on=["product_id", "currency"]
+    )
+    reduced = deals(mine, as_of, today, of_offers, comparable.select("offer_id", "best_price"))
+    of_best = of_best.rename({"series": "product_id"})
+    return {
+        "offer_stats": of_offers.rename({"series": "offer_id"}).join(
+            names, on="offer_id", maintain_order="left"
+        ),
+        "product_stats": of_best.join(currencies, on="product_id", maintain_order="left"),
+        "best_price": best.rename({"series": "product_id", "start": "start_at", "until": "until_at"})
+        .join(currencies, on="product_id", maintain_order="left"),
+        "deal": reduced.rename({"began": "began_at"}).join(
+            names.select("offer_id", "currency"), on="offer_id", maintain_order="left"
+        ),
+        "product_signal": _signals(products, of_best, reduced),
+    }  # fmt: skip
+
+
+def _best(paid: pl.DataFrame, as_of: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    best, today = joined(best_over_time(paid)), current(paid, as_of, "product_id")
+    return best, today, statistics(Timeline.cut(best, as_of, today))
+
+
+def _signals(products: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame) -> pl.DataFrame:
+    """What a list of products shows beside the price, one row a product, in their order."""
+    genuine = reduced.filter(pl.col("verdict") == "genuine")
+    score = genuine.group_by("product_id").agg(pl.col("score").max())
+    month = stats.filter(pl.col("span") == "30d").select(
+        "product_id", change_30d_ratio="change_ratio"
+    )
+    year = stats.filter(pl.col("span") == "365d").select("product_id", "no_dearer_ratio")
+    signals = products.select("product_id")
+    for each in (month, year, score):
+        signals = signals.join(each, on="product_id", how="left", maintain_order="left")
+    return signals
+
+
+def _fingerprint() -> str:
+    return hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()
+
+
+MARTS = Marts(make, _fingerprint())
