@@ -54,7 +54,7 @@ def make(frames: Frames, as_of: int, vouch: int) -> dict[str, pl.DataFrame]:
         "deal": reduced.rename({"began": "began_at"}).join(
             names.select("offer_id", "currency"), on="offer_id", maintain_order="left"
         ),
-        "product_signal": _signals(products, of_best, reduced),
+        "product_signal": _signals(products, offers, of_best, reduced),
     }  # fmt: skip
 
 
@@ -63,7 +63,9 @@ def _best(paid: pl.DataFrame, as_of: int) -> tuple[pl.DataFrame, pl.DataFrame, p
     return best, today, statistics(Timeline.cut(best, as_of, today))
 
 
-def _signals(products: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame) -> pl.DataFrame:
+def _signals(
+    products: pl.DataFrame, offers: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame
+) -> pl.DataFrame:
     """What a list of products shows beside the price, one row a product, in their order."""
     genuine = reduced.filter(pl.col("verdict") == "genuine")
     score = genuine.group_by("product_id").agg(pl.col("score").max())
@@ -71,7 +73,10 @@ def _signals(products: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame)
         "product_id", change_30d_ratio="change_ratio"
     )
     year = stats.filter(pl.col("span") == "365d").select("product_id", "no_dearer_ratio")
-    signals = products.select("product_id")
+    shops = offers.select("offer_id", best_retailer="retailer")
+    signals = products.select("product_id", "best_offer_id").join(
+        shops, left_on="best_offer_id", right_on="offer_id", how="left", maintain_order="left"
+    )
     for each in (month, year, score):
         signals = signals.join(each, on="product_id", how="left", maintain_order="left")
     return signals

@@ -27,7 +27,7 @@ def statistics(timeline: Timeline) -> pl.DataFrame:
     """Of a timeline whose stretches are joined, one row per series and window in which anything is known of it, windows in their order.
 
     Columns: `series`; `span`, the window; money in units of 1/10,000: `mean`, `median`, `min`, `max`; seconds:
-    `min_at`, `max_at`; `min_offer_id`, `max_offer_id`; `cheaper_ratio`, `no_dearer_ratio`,
+    `min_at`, `max_at`, `price_since`; `min_offer_id`, `max_offer_id`; `cheaper_ratio`, `no_dearer_ratio`,
     `change_ratio`, `changes`, `changes_per_month`, `median_spell_days`, `known_days`,
     `coverage_ratio`, `confidence`.
     """
@@ -83,6 +83,7 @@ def _window(timeline: Timeline, by_price: Ints, by_length: Ints, days: int | Non
             "change_ratio": known_where(
                 ratio(part.current - before, before), fresh & (before > 0) & (days is not None)
             ),
+            "price_since": known_where(part.price_since, fresh),
             "changes": changes,
             "changes_per_month": known_where(ratio(changes * MONTH, known), known >= DAY),
             "median_spell_days": weighted_median(length, by_length, every, part.sum(every)) / DAY,

@@ -33,7 +33,7 @@ def stretches(offers: pl.DataFrame, spells: pl.DataFrame, vouch: int) -> pl.Data
     counts = offers["spell_count"].to_numpy()
     row = np.repeat(np.arange(len(counts)), counts)
     until = spells["last"].to_numpy() + vouch
-    following = np.append(spells["first"].to_numpy()[1:], NEVER)
+    following = np.append(spells["first"].to_numpy()[1:], NEVER)[: spells.height]
     ends = np.cumsum(counts) - 1
     following[ends] = NEVER
     newest = np.zeros(len(following), bool)
@@ -155,7 +155,8 @@ class Timeline:
     """A timeline's columns as arrays, known until `as_of`. Of each row: `of`, the number of its series
     among those here; `same`: the row before is of the same series; `changed`: at another price. Of
     each series: `ids`, `place` (its number in the timeline that this is a part of), `first` row,
-    `begun` (seconds), `current` price, 0 where it is not `fresh`: still known at `as_of`."""
+    `begun` (seconds), `current` price, 0 where it is not `fresh`: still known at `as_of`, and
+    `price_since`, when its last price became what it is."""
 
     as_of: int
     of: Ints
@@ -171,6 +172,7 @@ class Timeline:
     begun: Ints
     fresh: Flags
     current: Ints
+    price_since: Ints
 
     @classmethod
     def cut(cls, frame: pl.DataFrame, as_of: int, now: pl.DataFrame) -> Timeline:
@@ -183,6 +185,8 @@ class Timeline:
         changed = same & np.append(False, price[1:] != price[:-1])[: len(ids)]
         last = np.append(first[1:], len(ids))[: len(first)] - 1
         today = rows["today"].to_numpy()[last]
+        turns = np.where(changed | ~same, np.arange(len(ids)), 0)
+        turned = np.maximum.reduceat(turns, first) if len(first) else first
         return cls(
             as_of=as_of,
             of=np.cumsum(~same) - 1,
@@ -198,6 +202,7 @@ class Timeline:
             begun=start[first],
             fresh=today > 0,
             current=today,
+            price_since=start[turned],
         )
 
     def part(self, rows: Flags) -> Timeline:
@@ -240,4 +245,4 @@ def ordered(of: Ints, values: Ints) -> Ints:
 
 
 BY_ROW = ("offer_id", "start", "until", "price", "same", "changed")
-BY_SERIES = ("ids", "begun", "fresh", "current")
+BY_SERIES = ("ids", "begun", "fresh", "current", "price_since")

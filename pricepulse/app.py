@@ -12,7 +12,17 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.types import ControllerRouterHandler
 
-from pricepulse import catalog, docs, health, ingest, insights, openapi, prices
+from pricepulse import (
+    catalog,
+    deals,
+    docs,
+    health,
+    ingest,
+    insights,
+    openapi,
+    prices,
+    statistics,
+)  # fmt: skip
 from pricepulse.answer import Answers, Json
 from pricepulse.contract import Contracts, checker, read_contracts
 from pricepulse.edge import Edge
@@ -27,6 +37,8 @@ RELEASE = version("pricepulse")
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     *catalog.ROUTES,
     prices.get_history,
+    statistics.get_statistics,
+    *deals.ROUTES,
     *insights.ROUTES,
     *ingest.ROUTES,
 )

@@ -31,15 +31,37 @@ Availability = Annotated[
 ]
 Sort = Annotated[
     str,
-    one_of("title", "price", "-price", "newest", description="What has no value comes last."),
+    one_of(
+        "title",
+        "price",
+        "-price",
+        "change_30d",
+        "score",
+        "newest",
+        description="`change_30d`: what fell most in 30 days first, `score`: the best deal first. "
+        "What has no value comes last.",
+    ),
+]
+OnDeal = Annotated[
+    str | None, one_of("true", "false", description="Whether an offer of it is a genuine deal.")
 ]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 PER_UNIT = {"g": (1000, "kg"), "kg": (1, "kg"), "ml": (1000, "l"), "l": (1, "l"), "m": (1, "m"),
             "pcs": (1, "pcs")}  # fmt: skip
 
 
+class Best(msgspec.Struct, frozen=True, kw_only=True):
+    """Where it is cheapest now."""
+
+    offer_id: str
+    retailer: str
+    price: Decimal
+    currency: str
+
+
 class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A product in a list; `price` is its best current one."""
+    """A product in a list; `price` is its best current one, `change_30d_ratio` how that moved in 30
+    days, `score` the highest of its genuine deals (/api/v1/deals)."""
 
     product_id: str
     title: str | None
@@ -50,6 +72,9 @@ class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
     image_url: str | None
     price: Decimal | None
     currency: str
+    best: Best | None
+    change_30d_ratio: float | None
+    score: int | None
     offers: int
     retailers: Sequence[str]
     availability: Sequence[str]
@@ -57,10 +82,19 @@ class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "ProductSummary":
         names = ("title", "brand", "gtin", "category", "category_slug", "image_url", "currency",
-                 "offers", "retailers", "availability")  # fmt: skip
+                 "offers", "retailers", "availability", "score")  # fmt: skip
+        price = _plain(row["best_price"])
+        best = price is not None and Best(
+            offer_id=str(row["best_offer_id"]),
+            retailer=row["best_retailer"],
+            price=price,
+            currency=row["currency"],
+        )
         return cls(
             product_id=str(row["product_id"]),
-            price=_plain(row["best_price"]),
+            price=price,
+            best=best or None,
+            change_30d_ratio=rounded(row["change_30d_ratio"]),
             **{name: row[name] for name in names},
         )
 
@@ -112,7 +146,8 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 
 class Product(msgspec.Struct, frozen=True, kw_only=True):
     """`best`: the cheapest new offer in stock whose price an observation still vouches for, in the
-    currency of most offers; null where there is none."""
+    currency of most offers; null where there is none. `change_30d_ratio`: how the best price moved
+    in 30 days; `score`: the highest of its genuine deals."""
 
     product_id: str
     title: str | None
@@ -125,6 +160,8 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     attributes: dict[str, str | float]
     currency: str
     best: Offer | None
+    change_30d_ratio: float | None
+    score: int | None
     offers: list[Offer]
     first_observed_at: datetime
     last_observed_at: datetime
@@ -189,6 +226,7 @@ def list_products(
     min_price: Price = None,
     max_price: Price = None,
     currency: Currency = None,
+    on_deal: OnDeal = None,
     sort: Sort = "title",
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -203,7 +241,9 @@ def list_products(
         one_currency=min_price is not None or max_price is not None or "price" in sort,
     )  # fmt: skip
     offset = offset_of(request, cursor)
-    rows = product_queries.products_by_filters(version, filters, sort, limit + 1, offset)
+    rows = product_queries.products_by_filters(
+        version, filters, None if on_deal is None else on_deal == "true", sort, limit + 1, offset
+    )
     items, after = cut(request, rows, limit, offset)
     return ProductPage(
         items=[ProductSummary.from_row(row) for row in items], next_cursor=after, **stamp(version)
@@ -330,12 +370,18 @@ def plain(amount: Decimal) -> Decimal:
     return short if int(short.as_tuple().exponent) <= 0 else short.quantize(Decimal(1))
 
 
+def rounded(ratio: float | None) -> float | None:
+    """A ratio as answers give it, to four places."""
+    return None if ratio is None else round(ratio, 4)
+
+
 def _plain(amount: Decimal | None) -> Decimal | None:
     return None if amount is None else plain(amount)
 
 
 def _product(version: Version, at: int) -> Product:
     page, shown = version.columns.page(at)
+    (signal,) = version.columns.mart("product_signal", at)
     offers = [Offer.from_shown(each, version) for each in shown]
     best = str(page.best_offer_id)
     mpn = next((each.mpn for each in shown if each.mpn), None)
@@ -356,6 +402,8 @@ def _product(version: Version, at: int) -> Product:
         attributes={name: value for name, value in attributes.items() if value is not None},
         currency=page.currency,
         best=next((offer for offer in offers if offer.offer_id == best), None),
+        change_30d_ratio=rounded(signal["change_30d_ratio"]),
+        score=signal["score"],
         offers=offers,
         first_observed_at=page.first_observed_at.replace(tzinfo=UTC),
         last_observed_at=page.last_observed_at.replace(tzinfo=UTC),

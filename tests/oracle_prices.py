@@ -45,6 +45,7 @@ class Statistics:
     cheaper_ratio: Fraction | None  # this and the next two: None where nothing is known at as_of
     no_dearer_ratio: Fraction | None
     change_ratio: Fraction | None
+    price_since: datetime | None
     changes: int
     changes_per_month: Fraction | None
     median_spell_days: Fraction
@@ -203,6 +204,16 @@ def change_ratio(timeline: list[Stretch], begin: datetime) -> Fraction | None:
     return None
 
 
+def price_since(timeline: list[Stretch]) -> datetime:
+    """When the last price became what it is, whatever gaps there were since."""
+    since = timeline[-1]
+    for each in reversed(timeline):
+        if each.price != since.price:
+            break
+        since = each
+    return since.start
+
+
 def statistics(
     timeline: list[Stretch], as_of: datetime, window_days: int | None
 ) -> Statistics | None:
@@ -244,6 +255,7 @@ def statistics(
         cheaper_ratio=share(weights, lambda price: price < today) if fresh else None,
         no_dearer_ratio=share(weights, lambda price: price <= today) if fresh else None,
         change_ratio=change_ratio(timeline, begin) if fresh and window_days is not None else None,
+        price_since=price_since(timeline) if fresh else None,
         changes=changes,
         changes_per_month=changes / (known_days / MONTH) if known >= DAY else None,
         median_spell_days=Fraction(lengths[(len(lengths) - 1) // 2], DAY),

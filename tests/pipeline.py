@@ -44,6 +44,13 @@ class Pipeline:
         self.lake = lake or open_lake(folder)
         self.delivered = delivered
 
+    @classmethod
+    def reading(cls, folder: Path) -> Pipeline:
+        """Of somebody else's folder, only to ask its warehouse file."""
+        made = cls.__new__(cls)
+        made.folder = folder
+        return made
+
     def beside(self, name: str) -> Pipeline:
         """Other builds of the same lake, in a folder of their own."""
         return Pipeline(self.folder / name, self.lake)

@@ -3,8 +3,8 @@
 CREATE OR REPLACE TABLE offer_stats (
     offer_id BIGINT, product_id BIGINT, span VARCHAR, currency VARCHAR, mean DECIMAL(18, 4), median
     DECIMAL(18, 4), min DECIMAL(18, 4), min_at TIMESTAMP, max DECIMAL(18, 4), max_at TIMESTAMP,
-    cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, change_ratio DOUBLE, changes BIGINT,
-    changes_per_month DOUBLE, median_spell_days DOUBLE, known_days DOUBLE, coverage_ratio DOUBLE,
+    cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, change_ratio DOUBLE,
+    price_since TIMESTAMP, changes BIGINT, changes_per_month DOUBLE, median_spell_days DOUBLE, known_days DOUBLE, coverage_ratio DOUBLE,
     confidence DOUBLE
 );
 COMMENT ON TABLE offer_stats IS 'What each offer''s price usually is, per window: docs/definitions.md.';
@@ -21,6 +21,7 @@ COMMENT ON COLUMN offer_stats.max_at IS 'When the latest stretch of the highest 
 COMMENT ON COLUMN offer_stats.cheaper_ratio IS 'Share of the known time in which the price was below today''s; NULL without a current price.';
 COMMENT ON COLUMN offer_stats.no_dearer_ratio IS 'Likewise at or below today''s.';
 COMMENT ON COLUMN offer_stats.change_ratio IS 'Today''s price / the price at the window''s begin - 1; NULL where either is unknown.';
+COMMENT ON COLUMN offer_stats.price_since IS 'Since when the price is what it is today, UTC; NULL without a current price.';
 COMMENT ON COLUMN offer_stats.changes IS 'Price changes within the window.';
 COMMENT ON COLUMN offer_stats.changes_per_month IS 'Changes per 30.4375 days of known time.';
 COMMENT ON COLUMN offer_stats.median_spell_days IS 'Median length of the stretches of one price that reach into the window.';
@@ -31,8 +32,8 @@ COMMENT ON COLUMN offer_stats.confidence IS 'Coverage, less where less than 30 d
 CREATE OR REPLACE TABLE product_stats (
     product_id BIGINT, span VARCHAR, currency VARCHAR, mean DECIMAL(18, 4), median DECIMAL(18, 4),
     min DECIMAL(18, 4), min_at TIMESTAMP, min_offer_id BIGINT, max DECIMAL(18, 4), max_at TIMESTAMP,
-    max_offer_id BIGINT, cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, change_ratio DOUBLE, changes
-    BIGINT, changes_per_month DOUBLE, median_spell_days DOUBLE, known_days DOUBLE, coverage_ratio
+    max_offer_id BIGINT, cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, change_ratio DOUBLE,
+    price_since TIMESTAMP, changes BIGINT, changes_per_month DOUBLE, median_spell_days DOUBLE, known_days DOUBLE, coverage_ratio
     DOUBLE, confidence DOUBLE
 );
 COMMENT ON TABLE product_stats IS 'Likewise of each product''s lowest price over time among its new offers.';
@@ -50,6 +51,7 @@ COMMENT ON COLUMN product_stats.max_offer_id IS 'At which offer.';
 COMMENT ON COLUMN product_stats.cheaper_ratio IS 'Share of the known time in which the price was below today''s; NULL without a current price.';
 COMMENT ON COLUMN product_stats.no_dearer_ratio IS 'Likewise at or below today''s.';
 COMMENT ON COLUMN product_stats.change_ratio IS 'Today''s price / the price at the window''s begin - 1; NULL where either is unknown.';
+COMMENT ON COLUMN product_stats.price_since IS 'Since when the price is what it is today, UTC; NULL without a current price.';
 COMMENT ON COLUMN product_stats.changes IS 'Price changes within the window.';
 COMMENT ON COLUMN product_stats.changes_per_month IS 'Changes per 30.4375 days of known time.';
 COMMENT ON COLUMN product_stats.median_spell_days IS 'Median length of the stretches of one price that reach into the window.';
@@ -70,10 +72,11 @@ COMMENT ON COLUMN best_price.price IS 'The price.';
 COMMENT ON COLUMN best_price.currency IS 'ISO 4217 code: product.currency.';
 
 CREATE OR REPLACE TABLE product_signal (
-    product_id BIGINT, change_30d_ratio DOUBLE, score BIGINT, no_dearer_ratio DOUBLE
+    product_id BIGINT, best_retailer VARCHAR, change_30d_ratio DOUBLE, score BIGINT, no_dearer_ratio DOUBLE
 );
 COMMENT ON TABLE product_signal IS 'What a list of products says beside the price; one row per product.';
 COMMENT ON COLUMN product_signal.product_id IS 'The product.';
+COMMENT ON COLUMN product_signal.best_retailer IS 'The shop of product.best_offer_id.';
 COMMENT ON COLUMN product_signal.change_30d_ratio IS 'Best price now / 30 days ago - 1; NULL where either is unknown.';
 COMMENT ON COLUMN product_signal.score IS 'Highest score of its genuine deals; NULL where it has none.';
 COMMENT ON COLUMN product_signal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the best price was at or below today''s.';
@@ -109,3 +112,7 @@ COMMENT ON COLUMN deal.lowest_in_days IS 'Days since a lower price stopped holdi
 COMMENT ON COLUMN deal.all_time_low IS 'No lower price is known at all.';
 COMMENT ON COLUMN deal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the price was at or below today''s.';
 COMMENT ON COLUMN deal.confidence IS 'How much of the last 90 days is known.';
+
+CREATE OR REPLACE VIEW product_now AS
+SELECT p.*, s.* EXCLUDE (product_id) FROM product AS p JOIN product_signal AS s USING (product_id);
+COMMENT ON VIEW product_now IS 'Products with their signals, as lists of the API show them.';

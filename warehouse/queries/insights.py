@@ -49,7 +49,7 @@ WITH watched AS (
     FROM offer AS o JOIN retailer AS r USING (retailer), build AS b GROUP BY ALL
 )
 SELECT p.*, w.arrived_at
-FROM watched AS w JOIN product AS p USING (product_id), build AS b
+FROM watched AS w JOIN product_now AS p USING (product_id), build AS b
 WHERE w.by_known_shops AND p.first_observed_at >= b.as_of - to_days($days) AND {OF_CATEGORY}
     AND ($retailer IS NULL OR list_contains(p.retailers, $retailer))
 ORDER BY p.first_observed_at DESC, p.product_id LIMIT $limit OFFSET $offset

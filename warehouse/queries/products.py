@@ -10,10 +10,12 @@ ORDERS = {
     "title": "title NULLS LAST, product_id",
     "price": "best_price NULLS LAST, product_id",
     "-price": "best_price DESC NULLS LAST, product_id",
+    "change_30d": "change_30d_ratio NULLS LAST, product_id",
+    "score": "score DESC NULLS LAST, product_id",
     "newest": "first_observed_at DESC, product_id",
 }
 BY_FILTERS = """
-FROM product
+FROM product_now
 WHERE ($category IS NULL OR category_slug = $category OR starts_with(category_slug, $category || '.'))
     AND ($brand IS NULL OR brand_slug = $brand)
     AND ($retailer IS NULL OR list_contains(retailers, $retailer))
@@ -21,6 +23,7 @@ WHERE ($category IS NULL OR category_slug = $category OR starts_with(category_sl
     AND ($currency IS NULL OR currency = $currency)
     AND ($min_price IS NULL OR best_price >= $min_price)
     AND ($max_price IS NULL OR best_price <= $max_price)
+    AND ($on_deal IS NULL OR (score IS NOT NULL) = $on_deal)
 ORDER BY {order} LIMIT $limit OFFSET $offset
 """
 CURRENCIES = "SELECT DISTINCT currency FROM product ORDER BY currency"
@@ -36,9 +39,9 @@ ORDER BY last_observed_at DESC, offer_id LIMIT 1
 
 
 def products_by_filters(
-    version: Version, filters: Filters, order: str, limit: int, offset: int
+    version: Version, filters: Filters, on_deal: bool | None, order: str, limit: int, offset: int
 ) -> list[dict[str, Any]]:
-    """Rows of `product` in one of ORDERS. Prices are compared in each product's own currency."""
+    """Rows of `product_now` in one of ORDERS. Prices are compared in each product's own currency."""
     return version.query(
         BY_FILTERS.format(order=ORDERS[order]),
         {
@@ -49,6 +52,7 @@ def products_by_filters(
             "currency": filters.currency,
             "min_price": _exact(filters.min_price),
             "max_price": _exact(filters.max_price),
+            "on_deal": on_deal,
             "limit": limit,
             "offset": offset,
         },

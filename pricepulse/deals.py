@@ -1,0 +1,209 @@
+"""Deals: which reductions are real, and why."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+from litestar import Request, get
+from litestar.params import QueryParameter
+
+from pricepulse.catalog import Text, plain, rounded
+from pricepulse.contract import Cursor, Limit, one_of, version_of
+from pricepulse.paging import Page, cut, offset_of, stamp
+from warehouse.queries import deals as deal_queries
+
+MONEY = ("price", "list_price", "prior_price", "usual_price", "usual_before", "best_price")
+RATIOS = (
+    "claimed_discount_ratio", "real_discount_ratio", "usual_discount_ratio", "list_charged_ratio",
+    "no_dearer_ratio", "confidence",
+)  # fmt: skip
+LEAST = 0.01  # less than one in a hundred is not worth a sentence
+Verdict = Annotated[
+    str | None,
+    one_of("genuine", "inflated", "unproven", description="All three unless one is asked for."),
+]
+MinScore = Annotated[int, QueryParameter(ge=0, le=100, description="The least score to list.")]
+BestOnly = Annotated[
+    str, one_of("true", "false", description="Only where no other shop asks less now.")
+]
+
+
+class Judgement(msgspec.Struct, frozen=True, kw_only=True):
+    """What to think of a reduced price: docs/definitions.md says each rule.
+
+    `prior_price` is the lowest in the 30 days before the reduction began at `began_at` (Directive
+    98/6/EC, article 6a), `usual_price` the time-weighted median of the last 90 days; the discounts
+    are against the shop's list price, the prior and the usual price. `real_discount_ratio` is
+    negative where the shop "reduced" to more than it asked before."""
+
+    verdict: Literal["genuine", "inflated", "unproven"]
+    score: int
+    reasons: list[str]
+    price: Decimal
+    list_price: Decimal | None
+    prior_price: Decimal | None
+    usual_price: Decimal | None
+    currency: str
+    claimed_discount_ratio: float | None
+    real_discount_ratio: float | None
+    usual_discount_ratio: float | None
+    began_at: datetime
+    lowest_in_days: int
+    all_time_low: bool
+    confidence: float
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Judgement":
+        return cls(**_judged(row))
+
+
+class Deal(Judgement, frozen=True, kw_only=True):
+    """A reduced offer."""
+
+    product_id: str
+    offer_id: str
+    title: str | None
+    brand: str | None
+    category: str | None
+    category_slug: str | None
+    image_url: str | None
+    retailer: str
+    sku: str
+    url: str | None
+    condition: str
+    observed_at: datetime
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Deal":
+        names = ("title", "brand", "category", "category_slug", "image_url", "retailer", "sku", "url",
+                 "condition")  # fmt: skip
+        return cls(
+            product_id=str(row["product_id"]),
+            offer_id=str(row["offer_id"]),
+            observed_at=row["observed_at"].replace(tzinfo=UTC),
+            **{name: row[name] for name in names},
+            **_judged(row),
+        )
+
+
+class DealPage(Page[Deal], frozen=True, kw_only=True):
+    as_of: datetime | None
+    version: int
+
+
+def _judged(row: dict[str, Any]) -> dict[str, Any]:
+    said = row | {name: None if row[name] is None else plain(row[name]) for name in MONEY}
+    known = {name: said[name] for name in Judgement.__struct_fields__ if name in said}
+    known |= {name: rounded(row[name]) for name in RATIOS if name in known}
+    began = row["began_at"].replace(tzinfo=UTC)
+    return known | {"began_at": began, "reasons": list(reasons(said))}
+
+
+def reasons(row: dict[str, Any]) -> Iterator[str]:
+    """The evidence in plain words, what decides first. Money in `row` is as it should be read."""
+    day = f"{row['began_at']:%Y-%m-%d}"
+    yield GROUNDS[row["ground"]](row, day)
+    if row["ground"] == "list_price_not_charged" and (prior := row["prior_price"]) is not None:
+        yield f"{_against(row['real_discount_ratio'])} {_money(prior, row)}, its lowest price in the 30 days before {day}"
+    usual = row["usual_discount_ratio"]
+    if usual is not None and abs(usual) >= LEAST:
+        yield f"{_against(usual)} its usual price of {_money(row['usual_price'], row)} (median of 90 days)"
+    elif usual is not None:
+        yield f"{_money(row['price'], row)} is its usual price (median of 90 days)"
+    if row["all_time_low"]:
+        yield f"never cheaper at this shop in the {row['lowest_in_days']} days that it has been watched"
+    elif row["lowest_in_days"] > 0:
+        yield f"the lowest price at this shop in {row['lowest_in_days']} days"
+    best = row["best_price"]
+    if best is not None and best < row["price"]:
+        yield f"another shop asks {_money(best, row)}"
+
+
+def _genuine(row: dict[str, Any], day: str) -> str:
+    prior = _money(row["prior_price"], row)
+    return f"{_against(row['real_discount_ratio'])} {prior}, its lowest price in the 30 days before {day}"
+
+
+def _not_charged(row: dict[str, Any], day: str) -> str:
+    listed, share = _money(row["list_price"], row), row["list_charged_ratio"] or 0
+    if share < LEAST:
+        return f"the list price of {listed} was not charged in the last 180 days"
+    return f"the list price of {listed} was charged in only {_share(share)} of the last 180 days"
+
+
+def _no_higher(row: dict[str, Any], day: str) -> str:
+    prior = _money(row["prior_price"], row)
+    return f"{prior} was its price already in the 30 days before the reduction of {day}"
+
+
+def _raised(row: dict[str, Any], day: str) -> str:
+    before = _money(row["usual_before"], row)
+    return f"raised before it was reduced: in the 90 days before {day} it usually cost {before}"
+
+
+def _little(row: dict[str, Any], day: str) -> str:
+    return (
+        f"too little history: {row['prior_known_days']:.0f} of the 30 days before {day} are known"
+    )
+
+
+GROUNDS = {
+    "below_prior_price": _genuine,
+    "list_price_not_charged": _not_charged,
+    "prior_price_no_higher": _no_higher,
+    "raised_before": _raised,
+    "little_history": _little,
+}
+
+
+def _money(price: Decimal, row: dict[str, Any]) -> str:
+    return f"{price:f} {row['currency']}"
+
+
+def _share(ratio: float) -> str:
+    return f"{abs(ratio) * 100:.0f} %"
+
+
+def _against(ratio: float) -> str:
+    if abs(ratio) < LEAST:
+        return "no less than"
+    return f"{_share(ratio)} {'below' if ratio > 0 else 'above'}"
+
+
+@get("/deals", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
+def list_deals(
+    request: Request[Any, Any, Any],
+    verdict: Verdict = None,
+    category: Text = None,
+    brand: Text = None,
+    retailer: Text = None,
+    min_score: MinScore = 0,
+    best_only: BestOnly = "false",
+    limit: Limit = 50,
+    cursor: Cursor = None,
+) -> DealPage:
+    """Offers that are reduced or claim to be, with what speaks for it and against it, best first.
+
+    `category` and `brand` take slugs; a category includes what is below it. `score`, 0 to 100, is
+    made of the size of the real discount, how rare the price is, how new, and how much is known."""
+    version, offset = version_of(request), offset_of(request, cursor)
+    rows = deal_queries.deals(
+        version,
+        verdict=verdict,
+        category=category,
+        brand=brand,
+        retailer=retailer.strip().lower() if retailer is not None else None,
+        min_score=min_score,
+        best_only=best_only == "true",
+        limit=limit + 1,
+        offset=offset,
+    )
+    items, after = cut(request, rows, limit, offset)
+    return DealPage(
+        items=[Deal.from_row(row) for row in items], next_cursor=after, **stamp(version)
+    )
+
+
+ROUTES = (list_deals,)

@@ -1,0 +1,217 @@
+"""What a product's price usually is."""
+
+from datetime import datetime, timedelta
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+from litestar import Request, get
+from litestar.params import FromPath
+
+from pricepulse.catalog import EPOCH, known_product, rounded
+from pricepulse.contract import version_of
+from pricepulse.deals import MONEY, Judgement
+from warehouse.columns import SCALE, Shown
+from warehouse.connection import Version
+from warehouse.history import amount
+
+SPANS = ("30d", "90d", "365d", "all")
+
+
+class Extreme(msgspec.Struct, frozen=True, kw_only=True):
+    """The lowest or highest price of a window; `at`: since when, the last time it was that."""
+
+    price: float | Decimal
+    at: datetime
+    offer_id: str
+    retailer: str
+
+
+class Window(msgspec.Struct, frozen=True, kw_only=True):
+    """Time-weighted figures of a window that ends at `as_of`. `cheaper_ratio`: share of the known
+    time in which it cost less than today; `change_ratio`: against the price at the window's begin;
+    `coverage_ratio`: share of the window of which a price is known."""
+
+    mean: float | Decimal
+    median: float | Decimal
+    min: Extreme
+    max: Extreme
+    cheaper_ratio: float | None
+    change_ratio: float | None
+    changes: int
+    changes_per_month: float | None
+    median_spell_days: float
+    known_days: float
+    coverage_ratio: float
+    confidence: float
+
+
+class Windows(msgspec.Struct, frozen=True, kw_only=True, rename={
+    "month": "30d", "quarter": "90d", "year": "365d"
+}):  # fmt: skip
+    """Null where nothing is known in it."""
+
+    month: Window | None
+    quarter: Window | None
+    year: Window | None
+    all: Window | None
+
+
+class Current(msgspec.Struct, frozen=True, kw_only=True):
+    """What it costs now, and since when it does."""
+
+    price: float | Decimal
+    offer_id: str
+    retailer: str
+    price_since: datetime
+    days_since_change: float
+
+
+class OfferStatistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Of one offer, in its current currency. `fresh`: its price can be paid and is still vouched
+    for; `deal`: what to think of its reduction, if there is one."""
+
+    offer_id: str
+    retailer: str
+    sku: str
+    currency: str
+    fresh: bool
+    windows: Windows
+    deal: Judgement | None
+
+
+class Statistics(msgspec.Struct, frozen=True, kw_only=True):
+    """Of the lowest price that could be paid at any time among the product's new offers.
+
+    `percentile`: 0 to 100, how much of the known time of the last year it cost less than today; 0 is
+    as cheap as ever in that year. `prior_price`: of the best offer's reduction, if it is reduced.
+    docs/definitions.md says how each figure is made."""
+
+    product_id: str
+    currency: str
+    current: Current | None
+    windows: Windows
+    all_time_low: Extreme | None
+    percentile: float | None
+    prior_price: float | Decimal | None
+    offers: list[OfferStatistics]
+    as_of: datetime | None
+    version: int
+
+
+@get("/products/{product_id:str}/stats", tags=["prices"], opt={"versioned": True})
+async def get_statistics(request: Request[Any, Any, Any], product_id: FromPath[str]) -> Statistics:
+    """What the price usually is, per window: mean, median, extremes, changes, how sure that is.
+
+    Of the product's best price over time, and of each offer."""
+    version = version_of(request)
+    return _statistics(version, known_product(version, product_id))
+
+
+def _statistics(version: Version, at: int) -> Statistics:
+    columns = version.columns
+    page, shown = columns.page(at)
+    shops = {offer.offer_id: offer.retailer for offer in shown}
+    rows = {row["span"]: row for row in columns.mart("product_stats", at)}
+    windows = {span: _window(row, shops) for span, row in rows.items()}
+    deals = {row["offer_id"]: row for row in columns.mart("deal", at)}
+    whole, year = windows.get("all"), windows.get("365d")
+    cheaper = year.cheaper_ratio if year else None
+    best = deals.get(page.best_offer_id)
+    prior = best["prior_price"] if best else None
+    return Statistics(
+        product_id=str(page.product_id),
+        currency=page.currency,
+        current=_current(rows.get("all"), page.best_offer_id, shown, version),
+        windows=_windows(windows),
+        all_time_low=whole.min if whole else None,
+        percentile=None if cheaper is None else round(cheaper * 100, 2),
+        prior_price=None if prior is None else amount(prior),
+        offers=_offers(columns.mart("offer_stats", at), shown, deals),
+        as_of=version.as_of,
+        version=version.number,
+    )
+
+
+def _offers(
+    rows: list[dict[str, Any]], shown: list[Shown], deals: dict[int, dict[str, Any]]
+) -> list[OfferStatistics]:
+    shops = {offer.offer_id: offer.retailer for offer in shown}
+    windows: dict[int, dict[str, Window]] = {offer.offer_id: {} for offer in shown}
+    fresh = set()
+    for row in rows:
+        windows[row["offer_id"]][row["span"]] = _window(row, shops)
+        if row["price_since"] is not None:
+            fresh.add(row["offer_id"])
+    return [
+        OfferStatistics(
+            offer_id=str(offer.offer_id),
+            retailer=offer.retailer,
+            sku=offer.sku,
+            currency=offer.currency,
+            fresh=offer.offer_id in fresh,
+            windows=_windows(windows[offer.offer_id]),
+            deal=_judgement(deals.get(offer.offer_id)),
+        )
+        for offer in shown
+    ]
+
+
+def _current(
+    row: dict[str, Any] | None, best: int | None, shown: list[Shown], version: Version
+) -> Current | None:
+    offer = next((each for each in shown if each.offer_id == best), None)
+    if row is None or row["price_since"] is None or offer is None or version.as_of is None:
+        return None
+    since = _time(row["price_since"])
+    return Current(
+        price=amount(offer.price),
+        offer_id=str(offer.offer_id),
+        retailer=offer.retailer,
+        price_since=since,
+        days_since_change=round((version.as_of - since) / timedelta(days=1), 2),
+    )
+
+
+def _windows(found: dict[str, Window]) -> Windows:
+    month, quarter, year, whole = (found.get(span) for span in SPANS)
+    return Windows(month=month, quarter=quarter, year=year, all=whole)
+
+
+def _window(row: dict[str, Any], shops: dict[int, str]) -> Window:
+    return Window(
+        mean=amount(row["mean"]),
+        median=amount(row["median"]),
+        min=_extreme("min", row, shops),
+        max=_extreme("max", row, shops),
+        cheaper_ratio=rounded(row["cheaper_ratio"]),
+        change_ratio=rounded(row["change_ratio"]),
+        changes=row["changes"],
+        changes_per_month=rounded(row["changes_per_month"]),
+        median_spell_days=round(row["median_spell_days"], 2),
+        known_days=round(row["known_days"], 2),
+        coverage_ratio=round(row["coverage_ratio"], 4),
+        confidence=round(row["confidence"], 4),
+    )
+
+
+def _extreme(name: str, row: dict[str, Any], shops: dict[int, str]) -> Extreme:
+    offer_id = row[f"{name}_offer_id"]
+    return Extreme(
+        price=amount(row[name]),
+        at=_time(row[f"{name}_at"]),
+        offer_id=str(offer_id),
+        retailer=shops[offer_id],
+    )
+
+
+def _judgement(row: dict[str, Any] | None) -> Judgement | None:
+    """Of a hot row: money in units of 1/10,000, times in seconds."""
+    if row is None:
+        return None
+    money = {name: None if row[name] is None else Decimal(row[name]) / SCALE for name in MONEY}
+    return Judgement.from_row(row | money | {"began_at": _time(row["began_at"])})
+
+
+def _time(seconds: int) -> datetime:
+    return EPOCH + timedelta(seconds=seconds)
