@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from typing import Any
 from litestar import Litestar, Router
 from litestar.types import ControllerRouterHandler
 
-from pricepulse import catalog, docs, health, ingest, insights, openapi, prices
+from pricepulse import catalog, charts, docs, health, ingest, insights, openapi, prices
 from pricepulse.answer import Answers, Json
 from pricepulse.contract import Contracts, checker, read_contracts
 from pricepulse.edge import Edge
@@ -27,6 +28,7 @@ RELEASE = version("pricepulse")
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     *catalog.ROUTES,
     prices.get_history,
+    *charts.ROUTES,
     *insights.ROUTES,
     *ingest.ROUTES,
 )
@@ -94,6 +96,9 @@ def create_app(
     app.state["settings"] = settings
     app.state["warehouse"] = warehouse
     app.state["answers"] = Answers(settings.answer_cache_mb << 20)
+    # Threads that wait for processes, started at the first picture; two keep both cores of a small
+    # machine busy.
+    app.state["drawing"] = ThreadPoolExecutor(2, "chart")
     app.state["intake"] = intake = ingest.Intake(settings)
     app.state["readiness"] = health.Readiness(settings.data, intake)
     read_contracts(app, contracts)
