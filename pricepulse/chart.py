@@ -134,14 +134,20 @@ def _area(
     # Room for the value below the lowest mark and half a line's width above the highest.
     per_pixel = (high - low) / (bottom - top - 20 * scale)
     least, most = max(low - 16 * scale * per_pixel, 0), high + 4 * scale * per_pixel
-    ticks = price_ticks(int(least), int(most), int((bottom - top) / (34 * scale)), chart.currency)
+    ticks = _price_ticks(least, most, bottom - top, sizes, chart.currency)
     widths = [width_of(each.text, sizes.small) + 6 * scale for each in ticks if drawn]
-    left = 10 * scale + max(widths, default=0)
+    left = 10 * scale + max(widths, default=14 * scale)
     right = chart.width - 14 * scale
     if named:
         names, prices = _widths(seen, shown, claimed, sizes)
         right -= names + prices + 26 * scale
     return Area(left, right, top, bottom, chart.start, chart.end, least, most)
+
+
+def _price_ticks(low: float, high: float, height: float, sizes: Sizes, currency: str) -> list[Tick]:
+    """Close together where there is little room, further apart where there is plenty."""
+    many = max(min(height / 26, 6 * sizes.scale), height / 45) / sizes.scale
+    return price_ticks(int(np.ceil(low)), int(high), max(int(many), 2), currency)
 
 
 def _widths(seen: Seen, shown: Any, claimed: Line | None, sizes: Sizes) -> tuple[float, float]:
@@ -194,8 +200,8 @@ def _time_axis(area: Area, sizes: Sizes) -> Iterator[str]:
 
 
 def _price_axis(area: Area, sizes: Sizes, currency: str) -> Iterator[str]:
-    many = int((area.bottom - area.top) / (34 * sizes.scale))
-    ticks = price_ticks(int(np.ceil(area.low)), int(area.high), many, currency)
+    height = area.bottom - area.top
+    ticks = _price_ticks(area.low, area.high, height, sizes, currency)
     places: list[tuple[Tick, float]] = [(tick, float(area.y(tick.at))) for tick in ticks]
     across = "".join(f"M{number(area.left)},{number(y)}H{number(area.right)}" for _, y in places)
     yield f'<path class="grid" d="{across}"/>'
@@ -266,17 +272,27 @@ def _at_the_end(seen: Seen, area: Area, shown: Any, claimed: Line | None) -> lis
     return made
 
 
+def _apart(heights: list[float], gap: float, bottom: float) -> list[float]:
+    """Near their heights, which are sorted, but `gap` apart and not below `bottom`."""
+    groups: list[tuple[float, int]] = []  # where the first of so many stands
+    for height in heights:
+        first, many = height, 1
+        while groups and groups[-1][0] + groups[-1][1] * gap > first:
+            above, count = groups.pop()
+            first = (above * count + (first - count * gap) * many) / (count + many)
+            many += count
+        groups.append((first, many))
+    places = [first + at * gap for first, many in groups for at in range(many)]
+    for at in range(len(places) - 1, -1, -1):
+        places[at] = min(places[at], bottom - (len(places) - 1 - at) * gap)
+    return places
+
+
 def _labels(labels: list[Label], area: Area, sizes: Sizes, width: int) -> Iterator[str]:
     """Beside the ends of their lines, moved apart where those are close, each with a line to it."""
     scale, gap = sizes.scale, sizes.gap
     labels = sorted(labels)
-    places = [label.y for label in labels]
-    for at in range(1, len(places)):
-        places[at] = max(places[at], places[at - 1] + gap)
-    limit = area.bottom
-    for at in range(len(places) - 1, -1, -1):
-        places[at] = min(places[at], limit)
-        limit = places[at] - gap
+    places = _apart([label.y for label in labels], gap, area.bottom)
     edge = width - 10 * scale
     start, turn, end = area.right + 6 * scale, area.right + 12 * scale, area.right + 18 * scale
     for label, place in zip(labels, places, strict=True):

@@ -88,10 +88,16 @@ def price_ticks(low: int, high: int, most: int, currency: str) -> list[Tick]:
     step = 1
     while step < least:  # 1, 2, 5, 10, 20, …
         step = step * 5 // 2 if str(step)[0] == "2" else step * 2
-    places = range(-(-low // step) * step, high + 1, step)
+    places = _multiples(low, high, step)
+    while len(places) < 2 and step > 1:  # one price alone is no measure
+        step = step * 2 // 5 if str(step)[0] == "5" else step // 2
+        finer = _multiples(low, high, step)
+        if places and len(finer) > most + 1:
+            break
+        places = finer
     if not places:
         return []
-    decimals = 0 if step % SCALE == 0 else 2
+    decimals = 0 if places.step % SCALE == 0 else 2
     divisor, letter = 1, ""
     if high >= 10**5 * SCALE:
         divisor, letter = next(each for each in LARGE if high >= each[0] * SCALE)
@@ -99,6 +105,10 @@ def price_ticks(low: int, high: int, most: int, currency: str) -> list[Tick]:
     texts = [_decimal(at, decimals, divisor) + letter if at else "0" for at in places]
     texts[-1] = _with_currency(texts[-1], currency)
     return [Tick(place, text, text) for place, text in zip(places, texts, strict=True)]
+
+
+def _multiples(low: int, high: int, step: int) -> range:
+    return range(-(-low // step) * step, high + 1, step)
 
 
 def day_text(seconds: int) -> str:

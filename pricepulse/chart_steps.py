@@ -130,6 +130,8 @@ def trace(given: Steps, keep: Bools, most: int) -> tuple[str, str]:
                 lines.append(f"V{height / 10:g}")
                 pen = height
         if right > left:
+            if lines[-1][0] == "H":  # only something else than the price has changed
+                lines.pop()
             lines.append(f"H{right / 10:g}")
     return "".join(lines), "".join(dots)
 

@@ -1,6 +1,7 @@
 """GET /products/{product_id}/chart.svg and .png: a product's prices as a picture to embed."""
 
 import asyncio
+import subprocess
 from collections import Counter
 from operator import itemgetter
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from pricepulse.chart_steps import Line
 from pricepulse.chart_style import THEMES
 from pricepulse.chart_words import Chart
 from pricepulse.contract import one_of, version_of
+from pricepulse.errors import UnavailableError
 from warehouse import history
 from warehouse.columns import Page, Shown
 from warehouse.connection import Version
@@ -94,7 +96,11 @@ async def get_chart_png(
         return chart_png.draw(_svg(version, at, range_, width, height, shade))
 
     loop = asyncio.get_running_loop()
-    png = await loop.run_in_executor(request.app.state["drawing"], work)
+    try:
+        png = await loop.run_in_executor(request.app.state["drawing"], work)
+    except subprocess.TimeoutExpired as error:
+        told = "drawing took too long; chart.svg is the same picture without it"
+        raise UnavailableError(told, retry_after=5) from error
     return Json(png, media_type=PNG, headers=HEADERS)
 
 
