@@ -5,6 +5,7 @@ has a contrast of 3:1 with its background. Every rule names the picture's own cl
 page, a style sheet holds for the whole page.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 THEMES = ("light", "dark", "auto")
@@ -40,6 +41,7 @@ DARK = Colours(
 )
 
 
+@lru_cache(64)
 def sheet(theme: str, scale: float) -> str:
     if theme != "auto":
         return _rules(theme, DARK if theme == "dark" else LIGHT, scale)

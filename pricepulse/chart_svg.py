@@ -62,7 +62,8 @@ def text_at(
 
 def clean(text: str) -> str:
     """As XML may hold it: titles and names come from shops."""
-    return escape(UNFIT.sub("", text))
+    # Nothing that Python calls printable is unfit; asking that first is quicker than the pattern.
+    return escape(text if text.isprintable() else UNFIT.sub("", text))
 
 
 def number(pixels: float) -> str:
