@@ -67,7 +67,7 @@ class Kept(Response[Any]):
         return self.answer
 
 
-Address = tuple[str, bytes]  # path and query; every answer kept is JSON
+Address = tuple[str, bytes]  # path and query; a path has one media type
 ENTRY_BYTES = 1_000  # what an answer costs beside its body
 LARGEST = 1 / 32  # of the whole; a page of 200 products has 100 kB
 

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
 from importlib.metadata import version
@@ -14,6 +15,7 @@ from litestar.types import ControllerRouterHandler
 
 from pricepulse import (
     catalog,
+    charts,
     deals,
     docs,
     health,
@@ -22,7 +24,7 @@ from pricepulse import (
     openapi,
     prices,
     statistics,
-)  # fmt: skip
+)
 from pricepulse.answer import Answers, Json
 from pricepulse.contract import Contracts, checker, read_contracts
 from pricepulse.edge import Edge
@@ -38,6 +40,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *catalog.ROUTES,
     prices.get_history,
     statistics.get_statistics,
+    *charts.ROUTES,
     *deals.ROUTES,
     *insights.ROUTES,
     *ingest.ROUTES,
@@ -106,6 +109,9 @@ def create_app(
     app.state["settings"] = settings
     app.state["warehouse"] = warehouse
     app.state["answers"] = Answers(settings.answer_cache_mb << 20)
+    # Threads that wait for processes, started at the first picture; two keep both cores of a small
+    # machine busy.
+    app.state["drawing"] = ThreadPoolExecutor(2, "chart")
     app.state["intake"] = intake = ingest.Intake(settings)
     app.state["readiness"] = health.Readiness(settings.data, intake)
     read_contracts(app, contracts)

@@ -49,12 +49,12 @@ Price = Annotated[
 ]
 
 
-def one_of(*words: str, description: str | None = None) -> QueryParameter:
+def one_of(*words: str, description: str | None = None, name: str | None = None) -> QueryParameter:
     """A parameter of a few words. Not a Literal: its error would not name them, and with `| None`
     one would read ?availability=null as not given."""
     pattern = f"^({'|'.join(words)}){END}"
     return QueryParameter(
-        pattern=pattern, description=description, schema_extra={"enum": list(words)}
+        name=name, pattern=pattern, description=description, schema_extra={"enum": list(words)}
     )
 
 
@@ -64,6 +64,7 @@ class Contract(msgspec.Struct, frozen=True):
     produces: tuple[str, ...]
     consumes: tuple[str, ...]
     versioned: bool
+    headers: dict[str, str]  # a 304 renews those that a cache has kept, so it carries them too
 
 
 Contracts = dict[int, Contract]  # by id() of the route handler
@@ -87,6 +88,7 @@ def read_contracts(app: Litestar, into: Contracts) -> None:
                 produces=opt.get("produces", JSON),
                 consumes=opt.get("consumes", JSON if reads else ()),
                 versioned=bool(opt.get("versioned")),
+                headers=opt.get("headers", {}),
             )
 
 
@@ -123,7 +125,7 @@ def checker(contracts: Contracts, release: str) -> Callable[[Any], Awaitable[Any
         opaque = f'"{version.tag}.{release}.{mark:08x}"'.encode()
         scope["edge"].etag = b"W/" + opaque
         if opaque in headers.get(b"if-none-match", b""):
-            return Response(b"", status_code=304)
+            return Response(b"", status_code=304, headers=contract.headers)
         answers: Answers = request.app.state["answers"]
         kept = answers.find(version.tag, address)
         return Kept(kept) if kept else None

@@ -16,6 +16,7 @@ from pricepulse.app import create_app
 from pricepulse.settings import Settings
 from tests.served import KEY, KEY_HEADER, Served, shared_server
 
+PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
 # What schemathesis cannot know: which cursors, times, GTINs and files there are. Valid by their
 # schema, they are still refused with a 400, so that its check `positive_data_acceptance` says nothing.
@@ -101,7 +102,9 @@ def test_every_problem_has_its_schema(document: Any) -> None:
                 )
                 assert schema["required"] == ["type", "title", "status", "detail", "instance"]
             elif status != "304":
-                assert resolved(document, response["content"]["application/json"]["schema"])
+                ((kind, content),) = response["content"].items()
+                assert kind == PICTURES.get(name.rpartition(".")[2], "application/json")
+                assert resolved(document, content["schema"])
             else:
                 assert "content" not in response
 
@@ -120,6 +123,15 @@ def test_money_is_a_number_and_ids_are_text(document: Any) -> None:
     assert offer["offer_id"] == {"type": "string"}
     assert offer["observed_at"] == {"type": "string", "format": "date-time"}
     assert all(name.isidentifier() for name in schemas)
+
+
+def test_a_png_is_bytes_and_an_svg_is_text(document: Any) -> None:
+    for kind, schema in (
+        ("svg", {"type": "string"}),
+        ("png", {"type": "string", "format": "binary"}),
+    ):
+        operation = document["paths"][f"/api/v1/products/{{product_id}}/chart.{kind}"]["get"]
+        assert operation["responses"]["200"]["content"] == {PICTURES[kind]: {"schema": schema}}
 
 
 def test_refs_lead_somewhere_and_nothing_is_left_over(document: Any) -> None:
@@ -148,6 +160,14 @@ parameters = {{ product_id = "{product}" }}
 
 [[operations]]
 include-path = "/api/v1/products/{{product_id}}/history"
+parameters = {{ product_id = "{product}" }}
+
+[[operations]]
+include-path = "/api/v1/products/{{product_id}}/chart.svg"
+parameters = {{ product_id = "{product}" }}
+
+[[operations]]
+include-path = "/api/v1/products/{{product_id}}/chart.png"
 parameters = {{ product_id = "{product}" }}
 
 [[operations]]
