@@ -10,9 +10,10 @@ import polars as pl
 
 import models
 from models.deals import deals
+from models.quantity import quantities
 from models.statistics import statistics
 from models.timeline import Timeline, best_over_time, current, joined, payable, stretches
-from warehouse.columns import Frames
+from warehouse.columns import SCALE, Frames
 from warehouse.marts import Marts
 
 SOURCES = [Path(__file__), *sorted(Path(models.__path__[0]).glob("*.py"))]
@@ -72,14 +73,21 @@ def _signals(
     month = stats.filter(pl.col("span") == "30d").select(
         "product_id", change_30d_ratio="change_ratio"
     )
-    year = stats.filter(pl.col("span") == "365d").select("product_id", "no_dearer_ratio")
+    year = stats.filter(pl.col("span") == "365d").select(
+        "product_id", "cheaper_ratio", "no_dearer_ratio", year_confidence="confidence"
+    )
     shops = offers.select("offer_id", best_retailer="retailer")
     signals = products.select("product_id", "best_offer_id").join(
         shops, left_on="best_offer_id", right_on="offer_id", how="left", maintain_order="left"
     )
     for each in (month, year, score):
         signals = signals.join(each, on="product_id", how="left", maintain_order="left")
-    return signals
+    inferred = quantities(products.select("title"))
+    unsaid = products["unit_quantity"].is_null()
+    return signals.with_columns(
+        inferred_quantity=(inferred["unit_quantity"] * SCALE).cast(pl.Int64).set(~unsaid, None),
+        inferred_unit=inferred["unit"].set(~unsaid, None),
+    )
 
 
 def _fingerprint() -> str:

@@ -21,6 +21,7 @@ from pricepulse import (
     health,
     ingest,
     insights,
+    neighbours,
     openapi,
     prices,
     statistics,
@@ -43,6 +44,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *charts.ROUTES,
     *deals.ROUTES,
     *insights.ROUTES,
+    *neighbours.ROUTES,
     *ingest.ROUTES,
 )
 

@@ -105,10 +105,10 @@ async def get_statistics(request: Request[Any, Any, Any], product_id: FromPath[s
 
     Of the product's best price over time, and of each offer."""
     version = version_of(request)
-    return _statistics(version, known_product(version, product_id))
+    return statistics_of(version, known_product(version, product_id))
 
 
-def _statistics(version: Version, at: int) -> Statistics:
+def statistics_of(version: Version, at: int) -> Statistics:
     columns = version.columns
     page, shown = columns.page(at)
     shops = {offer.offer_id: offer.retailer for offer in shown}

@@ -72,14 +72,20 @@ COMMENT ON COLUMN best_price.price IS 'The price.';
 COMMENT ON COLUMN best_price.currency IS 'ISO 4217 code: product.currency.';
 
 CREATE OR REPLACE TABLE product_signal (
-    product_id BIGINT, best_retailer VARCHAR, change_30d_ratio DOUBLE, score BIGINT, no_dearer_ratio DOUBLE
+    product_id BIGINT, best_retailer VARCHAR, change_30d_ratio DOUBLE, score BIGINT,
+    cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, year_confidence DOUBLE,
+    inferred_quantity DECIMAL(18, 4), inferred_unit VARCHAR
 );
 COMMENT ON TABLE product_signal IS 'What a list of products says beside the price; one row per product.';
 COMMENT ON COLUMN product_signal.product_id IS 'The product.';
 COMMENT ON COLUMN product_signal.best_retailer IS 'The shop of product.best_offer_id.';
 COMMENT ON COLUMN product_signal.change_30d_ratio IS 'Best price now / 30 days ago - 1; NULL where either is unknown.';
 COMMENT ON COLUMN product_signal.score IS 'Highest score of its genuine deals; NULL where it has none.';
-COMMENT ON COLUMN product_signal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the best price was at or below today''s.';
+COMMENT ON COLUMN product_signal.cheaper_ratio IS 'product_stats.cheaper_ratio of 365 days.';
+COMMENT ON COLUMN product_signal.no_dearer_ratio IS 'product_stats.no_dearer_ratio of 365 days.';
+COMMENT ON COLUMN product_signal.year_confidence IS 'product_stats.confidence of 365 days.';
+COMMENT ON COLUMN product_signal.inferred_quantity IS 'How much is in it, read from the title where no feed says it; in inferred_unit.';
+COMMENT ON COLUMN product_signal.inferred_unit IS 'g, kg, ml, l or pcs.';
 
 CREATE OR REPLACE TABLE deal (
     offer_id BIGINT, product_id BIGINT, verdict VARCHAR, ground VARCHAR, score BIGINT, currency

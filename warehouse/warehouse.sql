@@ -163,6 +163,9 @@ COMMENT ON MACRO slug IS 'A name as the API writes it in addresses.';
 CREATE MACRO category_slug(path) AS
     array_to_string(list_transform(string_split(path, ' > '), lambda level: slug(level)), '.');
 COMMENT ON MACRO category_slug IS 'A category path as the API writes it in addresses.';
+CREATE MACRO words(text) AS
+    list_distinct(regexp_extract_all(lower(strip_accents(coalesce(text, ''))), '[\p{L}\p{N}]+'));
+COMMENT ON MACRO words IS 'The different words of a text, without accents and case.';
 -- A shop's address without what does not tell offers apart: scheme, www., fragment, trailing slash
 -- and the query parameters of advertising.
 CREATE MACRO url_key(url) AS (
