@@ -1,0 +1,108 @@
+"""A timeline: which price each series asked, and when; what the market models read.
+
+TIMELINE is a frame with a row for each stretch in which a series' price held: `series` Int64 (an
+offer or a product), `start` and `until` Int64 (seconds since 1970, UTC), `price` Int64 (units of
+1/10,000, more than 0). Rows of a series are neighbours, sorted by `start`; a stretch ends at the
+latest where the next begins. What was not known, or could not be paid, is not there. One currency
+for each series.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import polars as pl
+
+Ints = np.ndarray[Any, np.dtype[np.int64]]
+Floats = np.ndarray[Any, np.dtype[np.float64]]
+Bools = np.ndarray[Any, np.dtype[np.bool_]]
+Period = Literal["week", "month"]
+
+DAY = 86_400
+WEEK = 7 * DAY
+MONDAY = -3 * DAY  # the week that holds 1970-01-01, a Thursday, began then
+# Seconds that a price seen at a single instant counts for: nothing beside one that lasted (1e-15 of
+# a week, less than a double can tell), everything where it is all that its period knows.
+INSTANT = 1e-9
+
+
+class Stretches(NamedTuple):
+    """A timeline's columns, `code` in the place of the series: 0, 1, 2 … in the order of the rows.
+
+    `ids` says which series a code stands for; `follows`: this stretch begins at the second where
+    the one before it, of the same series, ends, so that whatever changed did so then.
+    """
+
+    ids: Ints
+    code: Ints
+    start: Ints
+    until: Ints
+    price: Ints
+    follows: Bools
+
+
+class Means(NamedTuple):
+    """`price`: mean weighted by the time it held, in units; by `code` and `number` of the period."""
+
+    ids: Ints
+    code: Ints
+    number: Ints
+    price: Floats
+
+
+def stretches(timeline: pl.DataFrame, since: int | None = None) -> Stretches:
+    """The columns of TIMELINE; with `since`, of the stretches that end later than that."""
+    if since is not None:
+        timeline = timeline.filter(pl.col("until") > since)
+    series, start, until, price = (
+        timeline[name].to_numpy() for name in ("series", "start", "until", "price")
+    )
+    again = series[1:] == series[:-1]
+    first = np.append(True, ~again)[: len(series)]
+    follows = np.append(False, again & (start[1:] == until[:-1]))[: len(series)]
+    code = np.cumsum(first) - 1
+    return Stretches(series[first], code, start, until, price, follows)
+
+
+def changes(known: Stretches) -> Ints:
+    """Places of the stretches that begin with a change of the price. Across a time that nobody
+    knows there is none: it may have been two, and nobody knows when."""
+    price = known.price
+    found: Ints = np.flatnonzero(known.follows[1:] & (price[1:] != price[:-1])) + 1
+    return found
+
+
+def period_means(known: Stretches, period: Period) -> Means:
+    """The time-weighted mean price of each series in each period of which anything is known."""
+    begin = period_number(known.start, period)
+    finish = period_number(np.maximum(known.until - 1, known.start), period)
+    counts = finish - begin + 1
+    piece = np.repeat(np.arange(len(counts)), counts)
+    number = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts - begin, counts)
+    starts = period_starts(int(begin.min(initial=0)), int(finish.max(initial=0)) + 1, period)
+    offset = number - int(begin.min(initial=0))
+    seconds = np.minimum(known.until[piece], starts[offset + 1]).astype(np.float64)
+    seconds -= np.maximum(known.start[piece], starts[offset])
+    np.maximum(seconds, INSTANT, out=seconds)
+    code = known.code[piece]
+    edges = np.flatnonzero((np.diff(code, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))
+    if not len(edges):
+        return Means(known.ids, code, number, np.empty(0))
+    paid = np.add.reduceat(known.price[piece] * seconds, edges)
+    return Means(known.ids, code[edges], number[edges], paid / np.add.reduceat(seconds, edges))
+
+
+def period_number(seconds: Ints, period: Period) -> Ints:
+    """Number of the week (from Monday 00:00 UTC) or month that holds this second."""
+    if period == "week":
+        return (seconds - MONDAY) // WEEK
+    return seconds.astype("datetime64[s]").astype("datetime64[M]").astype(np.int64)
+
+
+def period_starts(first: int, last: int, period: Period) -> Ints:
+    """The second at which each of the periods `first` to `last` begins."""
+    numbers = np.arange(first, last + 1)
+    if period == "week":
+        return numbers * WEEK + MONDAY
+    return numbers.astype("datetime64[M]").astype("datetime64[s]").astype(np.int64)
