@@ -7,7 +7,9 @@ Of changes not together, `followed_share` were followed. `chance_share` is what 
 connection: how much of the time a window of the next 1 to 7 days holds such a change, for the very
 products and directions the leader moved (a follower with a sale every week "follows" everybody; a
 window of a week holds each weekday once, so a weekday on which all change does not count as
-following). `lead_ratio` is one over the other: 1 is chance.
+following). `lead_ratio` is one over the other: 1 is chance. Who moves first is told by both ways of
+a pair: a leader's ratio is above 1 and its follower's is not. Where both are, and alike, the two
+answer to something else, a brand's promotion that begins on another weekday at each.
 
 A listing counts where its price is known for 80 % of the time, a pair where 20 products are common.
 """

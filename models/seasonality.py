@@ -3,9 +3,10 @@
 Weekdays: in a week of which a product's price is known throughout, how far the (geometric) mean
 price of the day is from that of the week; a weekday needs products with 8 such weeks.
 
-Months: the classical decomposition, the index of a category against its mean over the twelve months
-around (2 x 12, so that every month weighs the same), averaged over the years; needs 24 whole months
-in a row. With just 24 each month has been seen once: `observations` says how often.
+Months: the index of a category against the mean of its year, less the drift within the year, averaged
+over the years (years of twelve months, back from the last whole month); needs two of them. Not the
+centred moving average of the textbook: that one loses half a year at either end, so that two years
+would show each month once, and what was seen once is no season.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ SEASON = {
     "place": pl.Int64,
     "effect": pl.Float64,
     "drop_share": pl.Float64,
+    "agreement": pl.Float64,
     "observations": pl.Int64,
     "series": pl.Int64,
 }
@@ -47,8 +49,10 @@ def seasonality(timeline: pl.DataFrame, products: pl.DataFrame, as_of: int) -> p
     Gives SEASON, a row for each of `cycle` 'weekday' (`place` 0 is Monday, UTC) or 'month' (1 to
     12). `effect`: price there over the mean of its week or year (0.98: 2 % cheaper). `drop_share`:
     of the price drops of whole weeks, those that happen on this weekday (null without any, and for
-    months). `observations`: weeks of a product, or years. `series`: products with enough weeks, or
-    the median number behind a link of the monthly index. Classes with too little are absent.
+    months). `agreement`: share of the years on the side of 1 where `effect` is (null for weekdays): a
+    level that moved once looks like a season in one year of two. `observations`: weeks of a product,
+    or years. `series`: products with enough weeks, or
+    the median number behind that month's links. Classes with too little are absent.
     """
     timeline = timeline.filter(pl.col("start") <= as_of)
     parts = [_weekdays(stretches(timeline), products)]
@@ -92,6 +96,7 @@ def _weekdays(known: Stretches, products: pl.DataFrame) -> pl.DataFrame:
         pl.lit("weekday").alias("cycle"),
         pl.Series("effect", effect.ravel()),
         pl.Series("drop_share", share.ravel(), nan_to_null=True),
+        pl.lit(None).alias("agreement"),
     ).select(pl.col(name).cast(kind) for name, kind in SEASON.items())
 
 
@@ -123,36 +128,36 @@ def _day_to_week(jumps: Floats, passed: Floats) -> Floats:
 def _months(index: pl.DataFrame, as_of: int) -> pl.DataFrame:
     """SEASON of the months, of a monthly `category_index`; the first month of a chain and that of
     `as_of` are not whole and do not count."""
-    number = period_number(index["period_start"].to_numpy(), "month")
+    number = pl.Series("number", period_number(index["period_start"].to_numpy(), "month"))
     this = period_number(np.array([as_of]), "month")[0]
-    index = index.with_columns(pl.Series("number", number)).filter(
-        (pl.col("products") > 0) & (pl.col("number") < this)
+    whole = index.with_columns(number).filter((pl.col("products") > 0) & (pl.col("number") < this))
+    # A month without a price, and a new chain, break the row; the newest row of months counts.
+    back = pl.col("number").max() - pl.col("number")
+    missing = back - pl.int_range(pl.len()).reverse()
+    row = whole.with_columns(back=back.over(CLASS), missing=missing.over(CLASS))
+    row = row.filter(pl.col("missing") == 0).with_columns(
+        year=pl.col("back") // 12, years=(pl.len() // 12).cast(pl.Int64).over(CLASS)
     )
-    # A new chain, or a month without a price, begins anew.
-    run = (pl.struct(*CLASS).rle_id() != pl.struct(*CLASS).rle_id().shift()) | (
-        pl.col("number") != pl.col("number").shift() + 1
-    )
-    index = index.with_columns(run=run.fill_null(value=True).cum_sum())
-    index = index.filter(pl.len().over("run") >= FEWEST_MONTHS)
-    # 2 x 12: the mean of the twelve months up to the half year after and of those a month earlier.
+    row = row.filter((pl.col("years") * 12 >= FEWEST_MONTHS) & (pl.col("year") < pl.col("years")))
     log = pl.col("index").log()
-    twelve = log.rolling_mean(12)
-    around = ((twelve + twelve.shift()) / 2).shift(-6).over("run")
-    apart = index.select(
-        *CLASS,
-        (pl.col("number") % 12 + 1).alias("place"),
-        (log - around).alias("apart"),
-        pl.col("products").median().over(CLASS).round().alias("series"),
-    ).drop_nulls("apart")
-    means = apart.group_by(*CLASS, "place").agg(
-        pl.col("apart").mean(), pl.len().alias("observations"), pl.col("series").first()
+    drift = (
+        log.filter(pl.col("year") == 0).mean() - log.filter(pl.col("back") >= pl.len() - 12).mean()
+    ) / (pl.col("years") - 1)
+    return (
+        row.with_columns(
+            place=pl.col("number") % 12 + 1,
+            drift=drift.over(CLASS),
+            apart=log - log.mean().over(*CLASS, "year"),
+        )
+        .with_columns(pl.col("apart") - pl.col("drift") * (5.5 - pl.col("back") % 12) / 12)
+        .group_by(*CLASS, "place")
+        .agg(
+            pl.lit("month").alias("cycle"),
+            pl.col("apart").mean().exp().alias("effect"),
+            pl.lit(None).alias("drop_share"),
+            (pl.col("apart") * pl.col("apart").mean() > 0).mean().alias("agreement"),
+            pl.len().alias("observations"),
+            pl.col("products").median().round().alias("series"),
+        )
+        .select(pl.col(name).cast(kind) for name, kind in SEASON.items())
     )
-    return means.select(
-        *CLASS,
-        pl.lit("month").alias("cycle"),
-        "place",
-        (pl.col("apart") - pl.col("apart").mean().over(CLASS)).exp().alias("effect"),
-        pl.lit(None).alias("drop_share"),
-        "observations",
-        "series",
-    ).select(pl.col(name).cast(kind) for name, kind in SEASON.items())

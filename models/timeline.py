@@ -80,10 +80,9 @@ def period_means(known: Stretches, period: Period) -> Means:
     counts = finish - begin + 1
     piece = np.repeat(np.arange(len(counts)), counts)
     number = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts - begin, counts)
-    starts = period_starts(int(begin.min(initial=0)), int(finish.max(initial=0)) + 1, period)
-    offset = number - int(begin.min(initial=0))
-    seconds = np.minimum(known.until[piece], starts[offset + 1]).astype(np.float64)
-    seconds -= np.maximum(known.start[piece], starts[offset])
+    starts = period_starts(0, int(finish.max(initial=0)) + 1, period)
+    seconds = np.minimum(known.until[piece], starts[number + 1]).astype(np.float64)
+    seconds -= np.maximum(known.start[piece], starts[number])
     np.maximum(seconds, INSTANT, out=seconds)
     code = known.code[piece]
     edges = np.flatnonzero((np.diff(code, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))

@@ -76,7 +76,11 @@ def category_trends(
     levels[recent["of_class"].to_numpy(), weeks - 1 - recent["week"].to_numpy()] = recent["index"]
     log = np.log(levels)
     frames = [_trend(log, days, classes.select(CLASS)) for days in windows]
-    schema = {"category_slug": pl.String, "currency": pl.String, **TREND}
+    schema: dict[str, type[pl.DataType]] = {
+        "category_slug": pl.String,
+        "currency": pl.String,
+        **TREND,
+    }
     return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
 
 
