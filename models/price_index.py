@@ -46,9 +46,9 @@ def category_index(
     category_slug (dotted, may be null). Gives INDEX, sorted by class and time; `period_start` in
     seconds (weeks from Monday 00:00 UTC); `index` is 100 in a class's first period; `products`
     matched behind the link; `entered`: seen for the first time; `left`: known in the row before
-    and not in this one. Periods in which nothing of a class is known are absent; `products` 0 in a
-    later row: nothing to compare with anything before, a new chain begins at 100. The last period is
-    the one of `as_of`, as far as it has come.
+    and not in this one. Periods in which nothing of a class is known are absent. Where all of its
+    products are new (`products` 0 in a later row) the index stands, for want of anything to compare.
+    The last period is the one of `as_of`, as far as it has come.
     """
     known = stretches(timeline.filter(pl.col("start") <= as_of))
     means = period_means(known, period)
@@ -113,7 +113,7 @@ def _levels(of_class: Ints, links: pl.DataFrame, matched: Ints, periods: int) ->
     """Logarithm of the index by class and period."""
     number, last, relative = (links[name].to_numpy() for name in ("number", "last", "relative"))
     classes = int(of_class.max()) + 1
-    level = np.zeros((classes, periods))
+    level = np.full((classes, periods), np.log(BASE))
     by_period = np.argsort(number, kind="stable")
     edges = np.searchsorted(number[by_period], np.arange(periods + 1))
     for period in range(periods):
@@ -122,5 +122,6 @@ def _levels(of_class: Ints, links: pl.DataFrame, matched: Ints, periods: int) ->
         reached = relative[at] + matched[at] * level[seen, last[at]]
         total = np.bincount(seen, reached, classes)
         count = np.bincount(seen, matched[at], classes)
-        level[:, period] = np.where(count > 0, total / np.maximum(count, 1), np.log(BASE))
+        stands = level[:, max(period - 1, 0)]
+        level[:, period] = np.where(count > 0, total / np.maximum(count, 1), stands)
     return level

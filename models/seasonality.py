@@ -82,7 +82,7 @@ def _weekdays(known: Stretches, products: pl.DataFrame) -> pl.DataFrame:
             "observations": np.repeat(np.bincount(of_leaf, weeks, size), 7),
             "series": np.repeat(np.bincount(of_leaf, weeks > 0, size), 7),
         }
-    )
+    ).cast(pl.Float64)
     by_leaf = names.select(pl.all().repeat_by(7).explode()).with_columns(sums)
     rows = by_class(by_leaf).group_by(*CLASS, "place").agg(pl.all().sum())
     rows = rows.filter(pl.col("observations") > 0).sort(*CLASS, "place")
@@ -126,12 +126,12 @@ def _day_to_week(jumps: Floats, passed: Floats) -> Floats:
 
 
 def _months(index: pl.DataFrame, as_of: int) -> pl.DataFrame:
-    """SEASON of the months, of a monthly `category_index`; the first month of a chain and that of
-    `as_of` are not whole and do not count."""
+    """SEASON of the months, of a monthly `category_index`; the first month and that of `as_of`
+    are not whole and do not count, nor does one in which nothing was compared."""
     number = pl.Series("number", period_number(index["period_start"].to_numpy(), "month"))
     this = period_number(np.array([as_of]), "month")[0]
     whole = index.with_columns(number).filter((pl.col("products") > 0) & (pl.col("number") < this))
-    # A month without a price, and a new chain, break the row; the newest row of months counts.
+    # A month that is missing breaks the row; the newest row of months counts.
     back = pl.col("number").max() - pl.col("number")
     missing = back - pl.int_range(pl.len()).reverse()
     row = whole.with_columns(back=back.over(CLASS), missing=missing.over(CLASS))

@@ -62,13 +62,11 @@ def category_trends(
     index: pl.DataFrame, as_of: int, windows: Sequence[int] = WINDOWS
 ) -> pl.DataFrame:
     """The same of each class of a weekly `category_index`: category_slug and currency in the place
-    of series. Only of its newest chain: before, the index stood on another base."""
+    of series."""
     index = index.filter(pl.col("period_start") <= as_of).with_columns(
         of_class=pl.struct(*CLASS).rle_id().cast(pl.Int64),
         week=(as_of - pl.col("period_start")) // WEEK,
     )
-    begins = pl.col("week").filter(pl.col("products") == 0).min()
-    index = index.filter(pl.col("week") <= begins.over("of_class"))
     classes = index.select("of_class", *CLASS).unique("of_class", maintain_order=True)
     weeks = 1 + max(windows, default=0) // 7
     levels = np.full((classes.height, weeks), np.nan)
