@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from models.categories import by_class
-from models.timeline import DAY, INSTANT, Floats, Ints, Stretches, changes, stretches
+from models.timeline import DAY, INSTANT, Floats, Ints, Stretches, ascending, changes, stretches
 
 FIGURES = {
     "category_slug": pl.String,
@@ -151,7 +151,7 @@ def _spell_lengths(placed: pl.DataFrame, known: Stretches) -> pl.DataFrame:
     seconds = known.start[at[within + 1]] - known.start[at[within]]
     # Sorted as one number, which needs no shuffling of the other column.
     size = int(of_spell.max(initial=0)) + 1
-    seconds, of_spell = np.divmod(np.sort((seconds * size + of_spell)[of_spell >= 0]), size)
+    seconds, of_spell = np.divmod(ascending((seconds * size + of_spell)[of_spell >= 0]), size)
     leaves = keys.select("leaf", *KEY).unique("leaf")
     slug = pl.col("category_slug")
     depth = pl.when(slug == "").then(0).otherwise(slug.str.count_matches(".", literal=True) + 1)

@@ -74,15 +74,20 @@ def _links(means: Means, products: pl.DataFrame) -> pl.DataFrame:
     again = np.append(False, means.code[1:] == means.code[:-1])[: len(log)]
     last = np.where(again, np.roll(number, 1), NEVER)
     relative = np.where(again, np.diff(log, prepend=0.0), 0.0)
-    return (
-        pl.DataFrame(
-            {"leaf": of_series[means.code], "number": number, "last": last, "relative": relative}
-        )
-        .filter(pl.col("leaf") >= 0)
-        .group_by("leaf", "number", "last")
-        .agg(pl.col("relative").sum(), pl.len().cast(pl.Int64).alias("count"))
-        .join(names.with_row_index("leaf").cast({"leaf": pl.Int64}), on="leaf")
+    # Three columns in one number: grouping takes half the time.
+    size = int(number.max(initial=0)) + 2
+    place = (of_series[means.code] * size + number) * size + last + 1
+    links = pl.DataFrame({"place": place, "relative": relative}).filter(pl.col("place") >= 0)
+    links = links.group_by("place").agg(
+        pl.col("relative").sum(), pl.len().cast(pl.Int64).alias("count")
     )
+    return links.select(
+        leaf=pl.col("place") // size**2,
+        number=pl.col("place") // size % size,
+        last=pl.col("place") % size - 1,
+        relative="relative",
+        count="count",
+    ).join(names.with_row_index("leaf").cast({"leaf": pl.Int64}), on="leaf")
 
 
 def _chained(links: pl.DataFrame, starts: Ints) -> pl.DataFrame:

@@ -78,18 +78,18 @@ def period_means(known: Stretches, period: Period) -> Means:
     begin = period_number(known.start, period)
     finish = period_number(np.maximum(known.until - 1, known.start), period)
     counts = finish - begin + 1
-    piece = np.repeat(np.arange(len(counts)), counts)
-    number = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts - begin, counts)
+    if not len(counts):
+        return Means(known.ids, counts, counts, np.empty(0))
+    code, start, until, price = (
+        np.repeat(column, counts) for column in (known.code, known.start, known.until, known.price)
+    )
+    number = np.arange(len(code)) - np.repeat(np.cumsum(counts) - counts - begin, counts)
     starts = period_starts(0, int(finish.max(initial=0)) + 1, period)
-    seconds = np.minimum(known.until[piece], starts[number + 1]).astype(np.float64)
-    seconds -= np.maximum(known.start[piece], starts[number])
-    np.maximum(seconds, INSTANT, out=seconds)
-    code = known.code[piece]
-    edges = np.flatnonzero((np.diff(code, prepend=-1) != 0) | (np.diff(number, prepend=-1) != 0))
-    if not len(edges):
-        return Means(known.ids, code, number, np.empty(0))
-    paid = np.add.reduceat(known.price[piece] * seconds, edges)
-    return Means(known.ids, code[edges], number[edges], paid / np.add.reduceat(seconds, edges))
+    seconds = np.minimum(until, starts[number + 1]) - np.maximum(start, starts[number])
+    weight = np.maximum(seconds, INSTANT)
+    edges = np.flatnonzero(np.append(True, (code[1:] != code[:-1]) | (number[1:] != number[:-1])))
+    paid = np.add.reduceat(price * weight, edges)
+    return Means(known.ids, code[edges], number[edges], paid / np.add.reduceat(weight, edges))
 
 
 def period_number(seconds: Ints, period: Period) -> Ints:
@@ -105,3 +105,8 @@ def period_starts(first: int, last: int, period: Period) -> Ints:
     if period == "week":
         return numbers * WEEK + MONDAY
     return numbers.astype("datetime64[M]").astype("datetime64[s]").astype(np.int64)
+
+
+def ascending(numbers: Ints) -> Ints:
+    """The numbers sorted, by Polars: on two cores, in half of NumPy's time."""
+    return pl.Series(numbers).sort().to_numpy()
