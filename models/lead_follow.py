@@ -197,7 +197,8 @@ def _answered(moves: _Moves, last: int) -> pl.DataFrame:
 
 
 def _near(moves: _Moves) -> tuple[Ints, Ints, Ints]:
-    """Moves of one kind by two shops within a week: places of the leader and the follower, lag."""
+    """Moves of one kind within a week: places of the earlier and the later one, lag; on one day, both
+    ways. A shop's own next move is among them, and belongs to no pair of shops."""
     leaders, followers, lags = [], [], []
     place, ahead = np.arange(len(moves.time)), 0
     while len(place):
@@ -205,11 +206,10 @@ def _near(moves: _Moves) -> tuple[Ints, Ints, Ints]:
         place = place[: np.searchsorted(place, len(moves.time) - ahead)]
         lag = moves.time[place + ahead] - moves.time[place]
         place, lag = place[lag <= WITHIN], lag[lag <= WITHIN]
-        other = moves.shop[place + ahead] != moves.shop[place]
-        same_day = place[other & (lag == 0)]
-        leaders += [place[other], same_day + ahead]
-        followers += [place[other] + ahead, same_day]
-        lags += [lag[other], np.zeros(len(same_day), np.int64)]
+        same_day = place[lag == 0]
+        leaders += [place, same_day + ahead]
+        followers += [place + ahead, same_day]
+        lags += [lag, np.zeros(len(same_day), np.int64)]
     if not leaders:
         return (np.empty(0, np.int64),) * 3
     return np.concatenate(leaders), np.concatenate(followers), np.concatenate(lags)

@@ -40,7 +40,7 @@ SEASON = {
     "series": pl.Int64,
 }
 FEWEST_WEEKS = 8
-FEWEST_MONTHS = 24
+FEWEST_YEARS = 2
 
 
 def seasonality(timeline: pl.DataFrame, products: pl.DataFrame, as_of: int) -> pl.DataFrame:
@@ -51,13 +51,13 @@ def seasonality(timeline: pl.DataFrame, products: pl.DataFrame, as_of: int) -> p
     of the price drops of whole weeks, those that happen on this weekday (null without any, and for
     months). `agreement`: share of the years on the side of 1 where `effect` is (null for weekdays): a
     level that moved once looks like a season in one year of two. `observations`: weeks of a product,
-    or years. `series`: products with enough weeks, or
-    the median number behind that month's links. Classes with too little are absent.
+    or years. `series`: products with enough weeks, or the median number behind that month's links.
+    Classes with too little are absent.
     """
     timeline = timeline.filter(pl.col("start") <= as_of)
     parts = [_weekdays(stretches(timeline), products)]
     span = np.array([timeline["start"].to_numpy().min(initial=as_of), as_of])
-    if np.diff(period_number(span, "month"))[0] >= FEWEST_MONTHS:
+    if np.diff(period_number(span, "month"))[0] >= 12 * FEWEST_YEARS:
         parts.append(_months(category_index(timeline, products, as_of, "month"), as_of))
     return pl.concat(parts).sort(*CLASS, "cycle", "place", descending=[False, False, True, False])
 
@@ -138,7 +138,7 @@ def _months(index: pl.DataFrame, as_of: int) -> pl.DataFrame:
     row = row.filter(pl.col("missing") == 0).with_columns(
         year=pl.col("back") // 12, years=(pl.len() // 12).cast(pl.Int64).over(CLASS)
     )
-    row = row.filter((pl.col("years") * 12 >= FEWEST_MONTHS) & (pl.col("year") < pl.col("years")))
+    row = row.filter((pl.col("years") >= FEWEST_YEARS) & (pl.col("year") < pl.col("years")))
     log = pl.col("index").log()
     drift = (
         log.filter(pl.col("year") == 0).mean() - log.filter(pl.col("back") >= pl.len() - 12).mean()

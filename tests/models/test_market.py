@@ -192,6 +192,12 @@ def test_index_equals_the_oracle(seed: int, period: Period) -> None:
         assert list(found[key][1:]) == counts, key
 
 
+def test_an_empty_category_is_none() -> None:
+    index = category_index(weekly({1: [100, 110]}), products(1, slug=""), AS_OF)
+    assert index["category_slug"].to_list() == ["", ""]
+    assert index["products"].to_list() == [0, 1]
+
+
 def test_no_data_no_index() -> None:
     timeline, empty = weekly({1: [100]}), products()
     for index in (
@@ -233,6 +239,8 @@ def test_shops_apart_by_hand() -> None:
     frame = pl.DataFrame(rows, schema=OFFERS)
     figures = market_figures(slow.timeline({}), frame, products(1, 2, 3, slug="tea"), AS_OF)
     euro = figures.filter(pl.col("currency") == "EUR")
+    dollar = of_all(figures.filter(pl.col("currency") == "USD"), "cedar")
+    assert (dollar["offers"], dollar["compared"], dollar["price_position"]) == (1, 0, None)
     alder = of_all(euro, "alder")
     assert alder["price_position"] == pytest.approx(math.sqrt(90 / 110 * 1))
     assert (alder["cheapest_share"], alder["compared"], alder["offers"]) == (1, 2, 4)
@@ -270,6 +278,14 @@ def test_promotions_changes_and_spells_by_hand() -> None:
     assert (market["median_spell_days"], market["spells"]) == (40, 2)
     assert of_all(figures, "birch")["promotion_share"] == 0
     assert of_all(figures, "birch")["median_spell_days"] is None
+
+
+def test_a_price_seen_once_is_the_usual_one() -> None:
+    timeline = slow.timeline({1: [(AS_OF - DAY, AS_OF, 50)], 2: [(AS_OF - DAY, AS_OF - DAY, 100)]})
+    rows = [offer(1, 1, "alder", 50), offer(2, 1, "birch", 90)]
+    figures = market_figures(timeline, pl.DataFrame(rows, schema=OFFERS), products(1), AS_OF)
+    assert of_all(figures, "birch")["promotion_share"] == 1
+    assert of_all(figures, "alder")["promotion_share"] == 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)

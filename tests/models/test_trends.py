@@ -86,6 +86,7 @@ def test_too_few_points_tell_nothing() -> None:
     # Ended before the window: not there.
     old = slow.timeline({7: [(AS_OF - 99 * DAY, AS_OF - 91 * DAY, 5)]})
     assert trends(old, AS_OF, [90]).is_empty()
+    assert trends(old, AS_OF)["days"].to_list() == [365]
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -114,6 +115,9 @@ def test_trend_of_a_category() -> None:
     assert found["category_slug"].to_list() == ["", "tea"]
     assert found["direction"].to_list() == ["rising", "rising"]
     assert found["points"].to_list() == [13, 13]
+    # What came later is not known then.
+    earlier = category_trends(category_index(timeline, of, AS_OF), AS_OF - 11 * WEEK, [90])
+    assert earlier["points"].to_list() == [10, 10]
     # The first week in the window may be known in part only.
     assert found["change_per_30_days"][0] == pytest.approx(1.02 ** (30 / 7) - 1, rel=0.01)
 
