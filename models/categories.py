@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import polars as pl
 
-from models.timeline import Ints
+from models.periods import Ints
 
 CLASS = ("category_slug", "currency")
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from models.timeline import DAY, Ints, Stretches, ascending, changes, stretches
+from models.periods import DAY, Ints, Stretches, ascending, changes, stretches
 
 LEAD = {
     "leader": pl.String,

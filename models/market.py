@@ -21,7 +21,7 @@ import numpy as np
 import polars as pl
 
 from models.categories import by_class
-from models.timeline import DAY, INSTANT, Floats, Ints, Stretches, ascending, changes, stretches
+from models.periods import DAY, INSTANT, Floats, Ints, Stretches, ascending, changes, stretches
 
 FIGURES = {
     "category_slug": pl.String,

@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from models.categories import CLASS, by_class, leaves
-from models.timeline import Floats, Ints, Means, Period, period_means, period_starts, stretches
+from models.periods import Floats, Ints, Means, Period, period_means, period_starts, stretches
 
 INDEX = {
     "category_slug": pl.String,

@@ -16,7 +16,7 @@ import polars as pl
 
 from models.categories import CLASS, by_class, leaves
 from models.price_index import category_index
-from models.timeline import (
+from models.periods import (
     DAY,
     MONDAY,
     WEEK,

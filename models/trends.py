@@ -19,7 +19,7 @@ import numpy as np
 import polars as pl
 
 from models.categories import CLASS
-from models.timeline import DAY, WEEK, Bools, Floats, Ints, Stretches, stretches
+from models.periods import DAY, WEEK, Bools, Floats, Ints, Stretches, stretches
 
 TREND: dict[str, type[pl.DataType]] = {
     "days": pl.Int64,

@@ -12,7 +12,7 @@ import pytest
 
 from models.market import FIGURES, market_figures
 from models.price_index import INDEX, category_index
-from models.timeline import Period
+from models.periods import Period
 from tests.models import slow
 from tests.models.slow import AS_OF, DAY, HOUR, OFFERS, PRODUCTS, WEEK
 
