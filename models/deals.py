@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from models.statistics import DAY, known_where, ratio, weighted_median
-from models.timeline import NEVER, Flags, Ints, Timeline, known_at, ordered
+from models.statistics import known_where, ratio, weighted_median
+from models.timeline import DAY, NEVER, Flags, Ints, Timeline, known_at, ordered
 
 PRIOR_DAYS = 30  # article 6a (2): not shorter than 30 days prior to the application
 LEAST_DISCOUNT = 0.03  # below it is noise

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import polars as pl
 
-from models.timeline import Ints, Timeline, Values, ordered
+from models.timeline import DAY, Ints, Timeline, Values, ordered
 
-DAY = 86_400
 MONTH = 30.4375 * DAY  # a twelfth of a year of 365.25 days
 WINDOWS = {"30d": 30, "90d": 90, "365d": 365, "all": None}
 # A window is known as well as it can be once this much of it is; less says less.

@@ -19,6 +19,7 @@ CAN_BE_BOUGHT = ("InStock", "LimitedAvailability", "PreOrder", "BackOrder")
 TIMELINE = ("series", "offer_id", "start", "until", "price")
 Values = np.ndarray[Any, np.dtype[np.float64]]
 Flags = np.ndarray[Any, np.dtype[np.bool_]]
+DAY = 86_400
 NEVER = np.iinfo(np.int64).max
 
 
