@@ -17,6 +17,7 @@ from warehouse.spells import fold
 GROCERIES = Path(__file__).parents[1] / "../shared/data/groceries.parquet"
 VOUCH = timedelta(days=10)
 DAY = 86_400
+MONEY = pl.Decimal(18, 4)
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 Rng = np.random.Generator
@@ -53,7 +54,6 @@ def histories(path: Path = GROCERIES, products: int | None = None, seed: int = 0
     halves = pl.DataFrame({"product_id": order, "half": np.arange(len(order)) % 2})
     if products is not None:
         halves = halves.head(2 * products)
-    money = pl.Decimal(18, 4)
     return (
         rows.join(halves, on="product_id")
         .with_columns(pl.struct("product_id", "retailer", "sku").rank("dense").alias("offer_id"))
@@ -63,8 +63,8 @@ def histories(path: Path = GROCERIES, products: int | None = None, seed: int = 0
             "retailer",
             "half",
             pl.col("observed_at").dt.cast_time_unit("us"),
-            pl.col("price").cast(money),
-            pl.lit(None, dtype=money).alias("list_price"),
+            pl.col("price").cast(MONEY),
+            pl.lit(None, dtype=MONEY).alias("list_price"),
             "currency",
             pl.lit("InStock").alias("availability"),
         )
@@ -110,25 +110,32 @@ def _times(factor: float) -> Callable[[Floats, Rng], Floats]:
 
 
 def _converted(price: Floats, rng: Rng) -> Floats:
-    rate = rng.choice(list(RATES.values())) * rng.uniform(0.95, 1.05)
-    return price * rate
+    rate = float(rng.choice(list(RATES.values())))
+    return price * (rate * rng.uniform(0.95, 1.05))
+
+
+def _part(price: Floats, rng: Rng) -> Floats:
+    return price / float(rng.choice([4, 6, 12]))
 
 
 class Kind(NamedTuple):
-    """`wrong` turns the price into the wrong one. `lasts`: one look, all of a day, or a new level."""
+    """`wrong` turns the price into the wrong one. `lasts`: one look, all of a day, or a new level.
+    `cause`: what the model should guess. `counted`: whether the target is about it."""
 
     wrong: Callable[[Floats, Rng], Floats]
     lasts: str = "look"
+    cause: str | None = None
     currency: str | None = None
     counted: bool = True
 
 
 KINDS = {
-    "x10": Kind(_times(10)),
-    "/10": Kind(_times(0.1)),
-    "x100": Kind(_times(100)),
-    "wrong currency: number converted": Kind(_converted),
-    "wrong currency: label changed": Kind(_times(1), currency="USD"),
+    "x10": Kind(_times(10), cause="decimal_slip"),
+    "/10": Kind(_times(0.1), cause="decimal_slip"),
+    "x100": Kind(_times(100), cause="decimal_slip"),
+    "unit price: a 4th, 6th or 12th": Kind(_part, cause="unit_or_instalment_price"),
+    "wrong currency: number converted": Kind(_converted, cause="wrong_currency"),
+    "wrong currency: label changed": Kind(_times(1), cause="wrong_currency", currency="USD"),
     "spike +50 % for a day": Kind(_times(1.5), "day"),
     "level shift +40 %": Kind(_times(1.4), "level"),
     "level shift -40 %": Kind(_times(0.6), "level"),
@@ -159,11 +166,17 @@ def inject(rows: pl.DataFrame, kind: Kind, rng: Rng) -> Injected:
     currency = pl.lit(kind.currency or rows["currency"][0])
     return Injected(
         rows.with_columns(
-            (faulty.cast(pl.Decimal(18, 0)) / 10_000).cast(pl.Decimal(18, 4)),
+            _money(faulty),
             pl.when(pl.Series(changed)).then(currency).otherwise(pl.col("currency")).alias("currency"),
         ),
         pl.DataFrame(truth, schema=dict.fromkeys(("offer_id", "begins", "ends"), pl.Int64), orient="row"),
     )  # fmt: skip
+
+
+def _money(units: pl.Series) -> pl.Series:
+    """Units of 1/10,000 as DECIMAL(18,4); both halves are exact."""
+    whole, rest = (units // 10_000).cast(MONEY), (units % 10_000).cast(MONEY)
+    return (whole + rest * pl.Series([0.0001]).cast(MONEY)).cast(MONEY).alias("price")
 
 
 def _place(seen: Ints, lasts: str, rng: Rng) -> tuple[int, int]:

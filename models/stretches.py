@@ -6,6 +6,7 @@ the price that is no change: equal neighbours of an offer and currency are one s
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +21,7 @@ DAY = 86_400
 # So many stretches a window holds at most. The median stretch of a supermarket's price lasts 8 days,
 # so 12 reach back about 100 days; twice as many found no more and took twice the time.
 REACH = 12
+MICRO = 1_000_000
 CHUNK = 1 << 14  # rows of a window that stay in a processor's cache
 
 
@@ -41,14 +43,62 @@ class Stretches(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What held in a stretch of time: levels at 5, 50 and 95 % of it, and how much of it is known (0:
-    nothing, then the levels say nothing), in how many stretches."""
+    """What held in a stretch of time: levels at 5, 50 and 95 % of it, weighted by time; how much of it
+    is known (0: nothing, then the levels say nothing), in how many stretches."""
 
     low: Floats
     middle: Floats
     high: Floats
     known: Ints
     pieces: Ints
+
+
+class Mean(NamedTuple):
+    """The mean level in a stretch of time, weighted by time, and how much of it is known."""
+
+    level: Floats
+    known: Ints
+
+
+class Found(NamedTuple):
+    """Indices of stretches, and what is said of each. `low`, `high`: logarithms of what was expected;
+    `beyond`: by how much that was missed, likewise."""
+
+    stretch: Ints
+    until: Ints
+    low: Floats
+    high: Floats
+    beyond: Floats
+
+
+class Span(NamedTuple):
+    """The `reach` seconds before or after each of some stretches, or from its beginning on; the
+    stretches that `window` looks at are `steps` from it."""
+
+    at: Ints
+    start: Ints
+    end: Ints
+    steps: Ints
+
+    @classmethod
+    def before(cls, among: Stretches, at: Ints, reach: int) -> Span:
+        start = among.start[at]
+        return cls(at, start - reach, start, -np.arange(1, REACH + 1))
+
+    @classmethod
+    def after(cls, among: Stretches, at: Ints, reach: int) -> Span:
+        until = among.until[at]
+        return cls(at, until, until + reach, np.arange(1, REACH + 1))
+
+    @classmethod
+    def since(cls, among: Stretches, at: Ints, reach: int) -> Span:
+        start = among.start[at]
+        return cls(at, start, start + reach, np.arange(REACH))
+
+    def chunks(self) -> Iterator[Span]:
+        for i in range(0, max(len(self.at), 1), CHUNK):
+            part = slice(i, i + CHUNK)
+            yield Span(self.at[part], self.start[part], self.end[part], self.steps)
 
 
 def stretches(rows: pl.DataFrame) -> Stretches:
@@ -76,47 +126,60 @@ def stretches(rows: pl.DataFrame) -> Stretches:
     )
 
 
-def before(among: Stretches, at: Ints, reach: int) -> Window:
-    """What held in the `reach` seconds before each of the stretches `at` began."""
-    return _window(among, at, among.start[at] - reach, among.start[at], -np.arange(1, REACH + 1))
-
-
-def after(among: Stretches, at: Ints, reach: int) -> Window:
-    """What held in the `reach` seconds after each of them ended."""
-    return _window(among, at, among.until[at], among.until[at] + reach, np.arange(1, REACH + 1))
-
-
-def since(among: Stretches, at: Ints, reach: int) -> Window:
-    """What held in the `reach` seconds from the beginning of each of them."""
-    return _window(among, at, among.start[at], among.start[at] + reach, np.arange(REACH))
-
-
-def _window(among: Stretches, at: Ints, start: Ints, end: Ints, steps: Ints) -> Window:
-    parts = [
-        _quantiles(among, at[i : i + CHUNK], start[i : i + CHUNK], end[i : i + CHUNK], steps)
-        for i in range(0, max(len(at), 1), CHUNK)
-    ]
+def window(among: Stretches, span: Span) -> Window:
+    parts = [_quantiles(*_held(among, part)) for part in span.chunks()]
     return Window(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def _quantiles(among: Stretches, at: Ints, start: Ints, end: Ints, steps: Ints) -> Window:
-    """A stretch that was seen at an instant only weighs a second."""
-    place = at[:, None] + steps
-    inside = (place >= 0) & (place < len(among.series))
-    place = np.where(inside, place, at[:, None])
-    inside &= among.series[place] == among.series[at][:, None]
+def mean(among: Stretches, span: Span) -> Mean:
+    """However many stretches the span holds: the difference of two integrals over time.
+
+    In whole numbers, so the result is exact and the same wherever the offer stands. The integral
+    over all offers may pass 2^63 and wrap; the difference, at most 10^15, does not.
+    """
+    lasted = among.until - among.start
+    level = np.rint(among.level * MICRO).astype(np.int64)
+    known = np.cumsum(np.append(0, lasted))
+    total = np.cumsum(np.append(0, lasted * level))
+    low = int(among.start.min(initial=0))
+    width = int(among.start.max(initial=0)) - low + 1
+    keys = among.series * width + (among.start - low)
+    first = np.searchsorted(among.series, among.series[span.at])
+    parts = []
+    for time in (span.start, span.end):
+        wanted = among.series[span.at] * width + np.clip(time - low, 0, width - 1)
+        place = np.maximum(np.searchsorted(keys, wanted, side="right") - 1, first)
+        held = np.clip(time - among.start[place], 0, lasted[place])
+        parts.append((total[place] + held * level[place], known[place] + held))
+    (total_before, known_before), (total_after, known_after) = parts
+    seconds = known_after - known_before
+    return Mean((total_after - total_before) / (np.maximum(seconds, 1) * MICRO), seconds)
+
+
+def _held(among: Stretches, span: Span) -> tuple[Floats, Ints]:
+    """Level of each stretch that the span may hold, and for how many seconds it does; one that was
+    seen at an instant only counts for a second."""
+    place = span.at[:, None] + span.steps
+    np.clip(place, 0, len(among.series) - 1, out=place)
+    start, end = span.start[:, None], span.end[:, None]
     begun, ended = among.start[place], among.until[place]
-    inside &= (begun < end[:, None]) & (ended >= start[:, None])
-    held = np.minimum(ended, end[:, None]) - np.maximum(begun, start[:, None])
-    weight = np.where(inside, np.maximum(held, 1), 0)
-    level = among.level[place]
+    held = np.minimum(ended, end) - np.maximum(begun, start)
+    inside = (begun < end) & (ended >= start)
+    inside &= among.series[place] == among.series[span.at][:, None]
+    inside &= place - span.at[:, None] == span.steps
+    return among.level[place], np.where(inside, np.maximum(held, 1), 0)
+
+
+def _quantiles(level: Floats, weight: Ints) -> tuple[Floats, Floats, Floats, Ints, Ints]:
     order = np.argsort(level, axis=1)
-    level = np.take_along_axis(level, order, 1)
-    reached = np.cumsum(np.take_along_axis(weight, order, 1), axis=1)
+    row = np.arange(len(level))
+    # Flat indices: take_along_axis builds them anew for each array.
+    flat = order + (row * level.shape[1])[:, None]
+    level, reached = level.ravel()[flat], np.cumsum(weight.ravel()[flat], axis=1)
     known = reached[:, -1]
-    row = np.arange(len(at))
+    share = reached * 100
     low, middle, high = (
-        level[row, np.argmax(reached * 100 >= np.maximum(known, 1)[:, None] * percent, axis=1)]
+        level[row, np.argmax(share >= np.maximum(known * percent, 1)[:, None], axis=1)]
         for percent in (5, 50, 95)
     )
-    return Window(low, middle, high, known, np.count_nonzero(inside, axis=1).astype(np.int64))
+    return low, middle, high, known, np.count_nonzero(weight, axis=1).astype(np.int64)
