@@ -42,15 +42,14 @@ class Injected(NamedTuple):
     truth: pl.DataFrame
 
 
-def histories(path: Path = GROCERIES, products: int | None = None, seed: int = 0) -> pl.DataFrame:
+def histories(path: Path = GROCERIES, products: int | None = None) -> pl.DataFrame:
     """Real observations in the columns of `warehouse.spells.fold` with product_id and retailer, sorted
     by offer and time; `half`: 0 to tune on, 1 to report. Two shops of one owner move together, so
     the halves share no product."""
     rows = pl.read_parquet(path).with_columns(
         product_id=pl.col("product_key").rank("dense").cast(pl.Int64)
     )
-    chance = np.random.default_rng([seed, 1])
-    order = chance.permutation(rows["product_id"].n_unique()) + 1
+    order = np.random.default_rng([0, 1]).permutation(rows["product_id"].n_unique()) + 1
     halves = pl.DataFrame({"product_id": order, "half": np.arange(len(order)) % 2})
     if products is not None:
         halves = halves.head(2 * products)

@@ -14,7 +14,7 @@ import polars as pl
 
 from models import excursions
 from models.level_shifts import level_shifts
-from models.stretches import Found, stretches
+from models.stretches import Found, moved_together, stretches
 
 KINDS = ("spike", "level_shift", "suspected_error", "stale")
 COLUMNS: dict[str, pl.DataType] = {
@@ -30,6 +30,7 @@ COLUMNS: dict[str, pl.DataType] = {
     "severity": pl.Float64(),
     "cause": pl.Enum(excursions.CAUSES),
 }
+MOST = 62 * np.log(2.0)
 INPUT = ("product_id", "offer_id", "start", "last", "until", "price", "currency", "buyable",
          "observations", "retailer")  # fmt: skip
 
@@ -37,34 +38,46 @@ INPUT = ("product_id", "offer_id", "start", "last", "until", "price", "currency"
 def anomalies(spells: pl.DataFrame, as_of: int, vouch: int) -> pl.DataFrame:
     """What a shopper or an operator should look at in these histories.
 
-    `spells`: a row a price spell; an offer's rows together, in the order of time, a product's
-    offers together: product_id, offer_id (Int64); start, last, until (Int64, seconds since 1970:
-    first and last observed, and until when the price was known to hold); price (Int64, units of
-    1/10,000); currency, retailer (Categorical, Enum or String); buyable (Boolean); observations
-    (Int64). `as_of` and `vouch` in seconds. Other columns are ignored.
+    `spells`: a row a price spell, fastest if sorted by product_id, offer_id, start: product_id,
+    offer_id (Int64); start, last, until (Int64, seconds since 1970: first and last observed, and
+    until when the price was known to hold); price (Int64, units of 1/10,000); currency, retailer
+    (Categorical, Enum or String); buyable (Boolean); observations (Int64). `as_of` and `vouch` in
+    seconds. Other columns are ignored.
 
     Gives, sorted by offer_id, at, kind, the columns COLUMNS, one row an anomaly:
 
-    - `suspected_error`: 2.5 times above or below what held before and after, or a currency that
-      changed while the number did not. `cause` is a guess or null.
+    - `suspected_error`: 2.5 times above or below what held before and after, or for a few days
+      another currency with the same number. `cause` is a guess or null.
     - `spike`: a rise of 35 % and more over the price before and the one after, for three days at
-      most or one look, to where the offer was neither before nor after.
-    - `level_shift`: from `at` the offer is a quarter or more above or below where it was in the
-      180 days before, its promotions too, and stayed for 14 days at least. Until the next one.
+      most or one look, to where the offer was not more than once in half a year around.
+    - `level_shift`: from `at` the mean of a month is 20 % or more above or below the mean of the
+      three months before, the highest and the lowest prices moved the same way, and the offer never
+      stayed there before. Until it goes back, or is no longer known.
     - `stale`: buyable when last seen, not seen since for longer than `vouch`, though its shop was.
 
-    `expected_low` to `expected_high` would have been no surprise; null for stale. `severity`: the
-    part of the price (or, of prices too low, of what was expected) that is beyond that range: 0.5
-    is twice the highest or half the lowest expected price. For stale, 1 - vouch / time since seen.
+    `price` is that of the stretch that begins at `at`. `expected_low` to `expected_high` would have
+    been no surprise (of a level shift: the prices of the three months before); null for stale.
+    `severity`: by which part the price is too high, or is below what was expected: 0.5 is twice the
+    highest or half the lowest expected price; of a level shift, by which part the mean moved; of a
+    stale offer, 1 - vouch / time since it was seen.
+
+    Raises ValueError if a column is missing.
     """
-    rows = _checked(spells)
+    rows = _sorted(spells)
     if rows.is_empty():
         return pl.DataFrame(schema=COLUMNS)
     course = stretches(rows)
+    product = rows["product_id"].to_numpy()[course.row]
     wrong = np.zeros(len(course.start), np.bool_)
     errors = excursions.errors(course)
+    causes = excursions.causes(course, errors, rows)
+    # What two shops do on one day is a promotion, unless an error explains it: one pipeline may spoil
+    # the prices of all shops.
+    real = moved_together(course, product, errors.stretch) & causes.is_null().to_numpy()
+    errors, causes = errors.keep(~real), causes.filter(~real)
     wrong[errors.stretch] = True
     spikes = excursions.spikes(course, wrong)
+    spikes = spikes.keep(~moved_together(course, product, spikes.stretch))
     wrong[spikes.stretch] = True
     shifts = level_shifts(course, wrong)
     mislabelled = excursions.mislabelled(rows)
@@ -72,8 +85,7 @@ def anomalies(spells: pl.DataFrame, as_of: int, vouch: int) -> pl.DataFrame:
     def spells_of(found: Found) -> pl.DataFrame:
         return rows[course.row[found.stretch]]
 
-    causes = excursions.causes(course, errors, rows)
-    foreign: list[str | None] = ["wrong_currency"] * len(mislabelled.stretch)
+    foreign = pl.Series(["wrong_currency"] * len(mislabelled.stretch), dtype=COLUMNS["cause"])
     parts = [
         _described("suspected_error", errors, spells_of(errors), causes),
         _described("suspected_error", mislabelled, rows[mislabelled.stretch], foreign),
@@ -84,7 +96,7 @@ def anomalies(spells: pl.DataFrame, as_of: int, vouch: int) -> pl.DataFrame:
     return pl.concat(parts).sort("offer_id", "at", "kind", "price", "currency")
 
 
-def _checked(spells: pl.DataFrame) -> pl.DataFrame:
+def _sorted(spells: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in INPUT if name not in spells.columns]
     if missing:
         raise ValueError(f"the spells have no column {', '.join(missing)}")
@@ -92,21 +104,20 @@ def _checked(spells: pl.DataFrame) -> pl.DataFrame:
     rows = spells.select(INPUT).with_columns(
         pl.col("currency").cast(pl.String).cast(pl.Enum(words))
     )
-    begins = (pl.col("offer_id") != pl.col("offer_id").shift()).fill_null(value=True)
-    late = (pl.col("start") < pl.col("start").shift()) & ~begins
-    offers, ends, disorder = rows.select(
-        pl.col("offer_id").n_unique(), begins.sum().alias("ends"), late.sum().alias("disorder")
-    ).row(0)
-    if offers != ends or disorder:
-        raise ValueError("the spells of an offer must stand together, in the order of time")
-    return rows
+    place = ("product_id", "offer_id", "start")
+    product, offer, start = (rows[name].to_numpy() for name in place)
+    same_product, same_offer = product[1:] == product[:-1], offer[1:] == offer[:-1]
+    later = np.where(same_offer, start[1:] >= start[:-1], offer[1:] > offer[:-1])
+    in_order = np.where(same_product, later, product[1:] > product[:-1]).all()
+    return rows if in_order else rows.sort(place, maintain_order=True)
 
 
 def _described(
-    kind: str, found: Found, spells: pl.DataFrame, cause: list[str | None] | None = None
+    kind: str, found: Found, spells: pl.DataFrame, cause: pl.Series | None = None
 ) -> pl.DataFrame:
     """The columns COLUMNS; `spells`: the first spell of each of `found`."""
-    low, high = np.rint(np.exp(found.low)), np.rint(np.exp(found.high))
+    # 10^16 units in another currency may be more than 63 bits hold.
+    low, high = (np.exp(np.minimum(part, MOST)) for part in (found.low, found.high))
     return spells.select(
         "offer_id",
         "product_id",
@@ -115,10 +126,10 @@ def _described(
         pl.Series("until", found.until, dtype=pl.Int64),
         "price",
         pl.col("currency").cast(pl.String),
-        pl.Series("expected_low", low.astype(np.int64)),
-        pl.Series("expected_high", high.astype(np.int64)),
+        pl.Series("expected_low", np.rint(low).astype(np.int64)),
+        pl.Series("expected_high", np.rint(high).astype(np.int64)),
         pl.Series("severity", -np.expm1(-found.beyond)),
-        pl.Series("cause", cause or [None] * spells.height, dtype=COLUMNS["cause"]),
+        pl.lit(cause, dtype=COLUMNS["cause"]).alias("cause"),
     )
 
 

@@ -6,7 +6,18 @@ import numpy as np
 import polars as pl
 
 from models import currencies
-from models.stretches import DAY, Bools, Floats, Found, Ints, Span, Stretches, Window, window
+from models.stretches import (
+    DAY,
+    Bools,
+    Floats,
+    Found,
+    Ints,
+    Span,
+    Stretches,
+    Window,
+    at_least,
+    window,
+)
 
 CAUSES = ("decimal_slip", "unit_or_instalment_price", "wrong_currency")
 # Steps of real shelf prices (13,881 offer-years of groceries): 99 % are below a factor of 1.92, and
@@ -22,6 +33,8 @@ SPIKE = np.log(1.35)
 SHORT = 3 * DAY
 # Beyond all that was there: 3 % are what rounding and small changes do.
 BEYOND = 0.03
+# A price that was there twice more within AROUND is a usual one, however short.
+RECURRING = 2
 AROUND = 180 * DAY
 DECIMAL_SLIPS = np.log(10.0) * np.array([-3, -2, -1, 1, 2, 3])
 # Prices of one of a pack, or of one instalment: the packs and terms that are common.
@@ -38,8 +51,8 @@ def errors(among: Stretches) -> Found:
     step = np.where(np.diff(among.series) == 0, np.abs(np.diff(among.level)), 0.0)
     came, went = np.append(0.0, step), np.append(step, 0.0)
     at = np.flatnonzero(np.maximum(came, went) > STEP)
-    earlier = window(among, Span.before(among, at, AROUND))
-    later = window(among, Span.after(among, at, AROUND))
+    earlier = _believable(window(among, Span.before(among, at, AROUND)))
+    later = _believable(window(among, Span.after(among, at, AROUND)))
     level, lasted = among.level[at], among.until[at] - among.start[at]
     up = _beyond(level, earlier, 1), _beyond(level, later, 1)
     down = _beyond(level, earlier, -1), _beyond(level, later, -1)
@@ -58,12 +71,21 @@ def errors(among: Stretches) -> Found:
     return _outside(among, at[found], low[found], high[found])
 
 
-def _beyond(level: Floats, window: Window, sign: int) -> Floats:
+def _believable(around: Window) -> Window:
+    """The window without edges that are errors themselves: of one that lasted, or came twice."""
+    low, middle, high = around.low, around.middle, around.high
+    return around._replace(
+        low=np.where(middle - low > ERROR, middle, low),
+        high=np.where(high - middle > ERROR, middle, high),
+    )
+
+
+def _beyond(level: Floats, around: Window, sign: int) -> Floats:
     """By how much a level is above (sign 1) or below the middle of the window; 0 unless it is beyond
     all but 5 % of the window."""
-    edge = window.high if sign > 0 else window.low
-    outside = sign * (level - edge) > BEYOND
-    return np.where(outside & (window.known > 0), sign * (level - window.middle), 0.0)
+    edge = around.high if sign > 0 else around.low
+    outside = (sign * (level - edge) > BEYOND) & (around.known > 0)
+    return np.where(outside, sign * (level - around.middle), 0.0)
 
 
 def _range(one: Window, other: Window) -> tuple[Floats, Floats]:
@@ -82,14 +104,17 @@ def spikes(among: Stretches, wrong: Bools) -> Found:
     lasted = among.until - among.start
     peak = (np.minimum(rise, fall) > SPIKE) & among.neighbour(-1) & among.neighbour(1) & ~wrong
     at = np.flatnonzero(peak & ((lasted <= SHORT) | (among.looks == 1)))
-    earlier = window(among, Span.before(among, at, AROUND))
-    later = window(among, Span.after(among, at, AROUND))
+    spans = Span.before(among, at, AROUND), Span.after(among, at, AROUND)
+    earlier, later = (window(among, span) for span in spans)
     low, high = _range(earlier, later)
     height = np.minimum(rise, fall)[at]
     usual = (earlier.known + later.known) / np.maximum(earlier.pieces + later.pieces, 1)
     # Where prices change every hour, an hour is not short: there it has to stand out by its height.
-    stands_out = (2 * lasted[at] <= usual) | (height > 2 * (high - low))
-    found = stands_out & (among.level[at] > high + BEYOND)
+    found = (2 * lasted[at] <= usual) | (height > 2 * (high - low))
+    found &= (among.level[at] > high + BEYOND) & (earlier.known > 0) & (later.known > 0)
+    floor = among.level[at] - BEYOND
+    times = at_least(among, spans[0], floor) + at_least(among, spans[1], floor)
+    found &= times < RECURRING
     return _outside(among, at[found], low[found], high[found])
 
 
@@ -98,7 +123,7 @@ def _outside(among: Stretches, at: Ints, low: Floats, high: Floats) -> Found:
     return Found(at, among.until[at], low, high, np.maximum(level - high, low - level))
 
 
-def causes(among: Stretches, found: Found, rows: pl.DataFrame) -> list[str | None]:
+def causes(among: Stretches, found: Found, rows: pl.DataFrame) -> pl.Series:
     """What would make the price of a neighbour, or the usual one, into this price."""
     at = found.stretch
     last = len(among.level) - 1
@@ -116,7 +141,8 @@ def causes(among: Stretches, found: Found, rows: pl.DataFrame) -> list[str | Non
         near = _near(factor, np.concatenate([logs, -logs]), RATE)
         foreign |= near & (own == code)
     choice = np.select([slip, part, foreign], [0, 1, 2], -1)
-    return [None if index < 0 else CAUSES[index] for index in choice.tolist()]
+    known = [None if index < 0 else CAUSES[index] for index in choice.tolist()]
+    return pl.Series("cause", known, dtype=pl.Enum(CAUSES))
 
 
 def _near(factors: Floats, of: Floats, tolerance: float) -> Bools:

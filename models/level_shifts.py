@@ -23,6 +23,7 @@ from models.stretches import (
 SHIFT = np.log(1.2)
 STEP = np.log(1.22)
 SAME = np.log(1.05)
+LOWEST = 40.0
 EARLIER = 90 * DAY
 LATER = 30 * DAY
 # So much of EARLIER and of LATER has to be known.
@@ -65,7 +66,8 @@ def _next_back(among: Stretches, at: Ints, sign: Floats) -> Ints:
 
 
 def _was_there(among: Stretches, at: Ints, old: Mean, new: Mean, sign: Floats) -> Bools:
-    """Whether an earlier step of the series led to or from a level as high (sign 1) or as low.
+    """Whether an earlier step of the series led to or from a level as high (sign 1) or as low, or a
+    single price did for a month.
 
     So the end of a long promotion is no level shift, nor is its repetition.
     """
@@ -76,16 +78,19 @@ def _was_there(among: Stretches, at: Ints, old: Mean, new: Mean, sign: Floats) -
     settled = np.searchsorted(when, when - LATER, side="right") - 1
     known = (settled >= 0) & (series[settled] == series)
     there = np.zeros(len(at), np.bool_)
+    lasted = among.until - among.start >= LATER
     for way in (1, -1):
         led = way * np.where(new.known >= LASTING, new.level, old.level)
         highest = _running_highest(np.maximum(led, way * old.level), series)
         there |= known & (sign == way) & (way * new.level <= highest[settled] + SAME)
+        long = _running_highest(np.where(lasted, way * among.level, -LOWEST), among.series)
+        there |= (sign == way) & (way * new.level <= long[at - 1] + SAME)
     return there
 
 
 def _running_highest(level: Floats, series: Ints) -> Floats:
     """The highest so far in each series."""
-    # Logarithms of prices lie between -37 and 37: steps of 100 keep the series apart. In whole
+    # Logarithms of prices lie between 0 and 37: steps of 100 keep the series apart. In whole
     # numbers, so that it does not depend on the other offers how a level is rounded.
     apart = series * 100 * MICRO
     ranked = np.rint(level * MICRO).astype(np.int64) + apart

@@ -22,11 +22,14 @@ DAY = 86_400
 # so 12 reach back about 100 days; twice as many found no more and took twice the time.
 REACH = 12
 MICRO = 1_000_000
+NEIGHBOURS = 8  # offers before and after one, in the order of their ids
+ALIKE = np.log(1.1)
 CHUNK = 1 << 14  # rows of a window that stay in a processor's cache
 
 
 class Stretches(NamedTuple):
-    """Sorted by offer, currency and time. `series` numbers offer and currency; `row`: the first spell
+    """Sorted by offer, currency and time. `series` numbers offer and currency, the same currency of the
+    next offer being `currencies` further; `row`: the first spell
     of each in the frame; `level`: natural logarithm of the price in units of 1/10,000."""
 
     series: Ints
@@ -35,6 +38,7 @@ class Stretches(NamedTuple):
     until: Ints
     level: Floats
     looks: Ints
+    currencies: int
 
     def neighbour(self, shift: int) -> Bools:
         """Whether the stretch before (-1) or after (1) is of the same series."""
@@ -69,6 +73,10 @@ class Found(NamedTuple):
     low: Floats
     high: Floats
     beyond: Floats
+
+    def keep(self, those: Bools) -> Found:
+        parts = self.stretch[those], self.until[those], self.low[those]
+        return Found(*parts, self.high[those], self.beyond[those])
 
 
 class Span(NamedTuple):
@@ -107,7 +115,8 @@ def stretches(rows: pl.DataFrame) -> Stretches:
     offer = rows["offer_id"].to_numpy()
     number = np.cumsum(np.append(False, offer[1:] != offer[:-1]))
     currency = rows["currency"].to_physical().to_numpy().astype(np.int64)
-    series = number * (int(currency.max()) + 1) + currency
+    currencies = int(currency.max()) + 1
+    series = number * currencies + currency
     # Already sorted but for offers with several currencies: a stable sort sees that in one pass.
     order = np.argsort(series, kind="stable")
     series, price = series[order], rows["price"].to_numpy()[order]
@@ -123,12 +132,25 @@ def stretches(rows: pl.DataFrame) -> Stretches:
         until=np.maximum(until, start),
         level=np.log(np.maximum(price[firsts], 1).astype(np.float64)),
         looks=np.add.reduceat(rows["observations"].to_numpy()[order], firsts),
+        currencies=currencies,
     )
 
 
 def window(among: Stretches, span: Span) -> Window:
     parts = [_quantiles(*_held(among, part)) for part in span.chunks()]
     return Window(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+
+def at_least(among: Stretches, span: Span, floor: Floats) -> Ints:
+    """How many stretches of each span were at a level of `floor` or above."""
+    counts = []
+    done = 0
+    for part in span.chunks():
+        level, weight = _held(among, part)
+        lowest = floor[done : done + len(level), None]
+        counts.append(np.count_nonzero((level >= lowest) & (weight > 0), axis=1))
+        done += len(level)
+    return np.concatenate(counts).astype(np.int64)
 
 
 def mean(among: Stretches, span: Span) -> Mean:
@@ -141,19 +163,41 @@ def mean(among: Stretches, span: Span) -> Mean:
     level = np.rint(among.level * MICRO).astype(np.int64)
     known = np.cumsum(np.append(0, lasted))
     total = np.cumsum(np.append(0, lasted * level))
-    low = int(among.start.min(initial=0))
-    width = int(among.start.max(initial=0)) - low + 1
-    keys = among.series * width + (among.start - low)
-    first = np.searchsorted(among.series, among.series[span.at])
+    series = among.series[span.at]
+    first = np.searchsorted(among.series, series)
     parts = []
     for time in (span.start, span.end):
-        wanted = among.series[span.at] * width + np.clip(time - low, 0, width - 1)
-        place = np.maximum(np.searchsorted(keys, wanted, side="right") - 1, first)
+        place = np.maximum(begun_last(among, series, time), first)
         held = np.clip(time - among.start[place], 0, lasted[place])
         parts.append((total[place] + held * level[place], known[place] + held))
     (total_before, known_before), (total_after, known_after) = parts
     seconds = known_after - known_before
     return Mean((total_after - total_before) / (np.maximum(seconds, 1) * MICRO), seconds)
+
+
+def begun_last(among: Stretches, series: Ints, time: Ints) -> Ints:
+    """The last stretch of all that are of this series and began by this time, or of a series before
+    it; -1 where there is none."""
+    low = int(among.start.min(initial=0))
+    width = int(among.start.max(initial=0)) - low + 2
+    keys = among.series * width + (among.start - low) + 1
+    wanted = series * width + np.clip(time - low + 1, 0, width - 1)
+    return np.searchsorted(keys, wanted, side="right") - 1
+
+
+def moved_together(among: Stretches, product: Ints, at: Ints) -> Bools:
+    """Whether another offer of the product came to nearly the same price, in the same currency, within
+    two days of the beginning of each of the stretches `at`. `product`: of each stretch; of many
+    offers the nearest 16 count."""
+    steps = np.delete(np.arange(-NEIGHBOURS, NEIGHBOURS + 1), NEIGHBOURS) * among.currencies
+    other = among.series[at][:, None] + steps
+    middle = ((among.start[at] + among.until[at]) // 2)[:, None]
+    place = begun_last(among, other, np.broadcast_to(middle, other.shape))
+    held = (place >= 0) & (among.series[place] == other) & (among.until[place] >= middle)
+    held &= product[place] == product[at][:, None]
+    held &= np.abs(among.start[place] - among.start[at][:, None]) <= 2 * DAY
+    near = np.abs(among.level[place] - among.level[at][:, None]) < ALIKE
+    return np.asarray((held & near).any(axis=1), np.bool_)
 
 
 def _held(among: Stretches, span: Span) -> tuple[Floats, Ints]:
