@@ -124,7 +124,7 @@ def _outside(among: Stretches, at: Ints, low: Floats, high: Floats) -> Found:
 
 
 def causes(among: Stretches, found: Found, rows: pl.DataFrame) -> pl.Series:
-    """What would make the price of a neighbour, or the usual one, into this price."""
+    """What would have made the price before or the one after into this price: of CAUSES, or null."""
     at = found.stretch
     last = len(among.level) - 1
     ends = np.stack([among.level[np.maximum(at - 1, 0)], among.level[np.minimum(at + 1, last)]])
