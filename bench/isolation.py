@@ -13,7 +13,7 @@ import polars as pl
 from sklearn.ensemble import IsolationForest
 
 from bench.injection import DAY, Floats, Folded
-from models.stretches import Span, Stretches, mean, stretches, window
+from models.courses import Span, Stretches, mean, stretches, window
 
 TREES, SAMPLES = 200, 4096
 

@@ -9,20 +9,24 @@ from pathlib import Path
 import polars as pl
 
 import models
+from jobs.daily_marts import daily_marts, fingerprint, past_of
 from models.deals import deals
 from models.quantity import quantities
 from models.statistics import statistics
-from models.timeline import Timeline, best_over_time, current, joined, payable, stretches
+from models.timeline import DAY, Timeline, best_over_time, current, joined, payable, stretches
 from warehouse.columns import SCALE, Frames
-from warehouse.marts import Marts
+from warehouse.marts import Made, Marts
 
-SOURCES = [Path(__file__), *sorted(Path(models.__path__[0]).glob("*.py"))]
+SOURCES = [
+    *sorted(Path(__file__).parent.glob("*marts.py")),
+    *sorted(Path(models.__path__[0]).glob("*.py")),
+]
 
 
-def make(frames: Frames, as_of: int, vouch: int) -> dict[str, pl.DataFrame]:
-    """The rows of each table in marts.sql, from scratch: windows end at `as_of`, so with every build
+def make(frames: Frames, as_of: int, vouch: int, past: str) -> Made:
+    """The rows of the tables in marts.sql, from scratch: windows end at `as_of`, so with every build
     they move for every offer; a pass over 1.5 million spells takes less than finding out for which
-    of them nothing changed."""
+    of them nothing changed. `past`: on which that of the daily marts was made which are there."""
     products, offers, spells = frames
     held = stretches(offers, spells, vouch)
     # Best is among new ones, in the currency of most of the product's offers.
@@ -45,7 +49,7 @@ def make(frames: Frames, as_of: int, vouch: int) -> dict[str, pl.DataFrame]:
     )
     reduced = deals(mine, as_of, today, of_offers, comparable.select("offer_id", "best_price"))
     of_best = of_best.rename({"series": "product_id"})
-    return {
+    tables = {
         "offer_stats": of_offers.rename({"series": "offer_id"}).join(
             names, on="offer_id", maintain_order="left"
         ),
@@ -57,6 +61,12 @@ def make(frames: Frames, as_of: int, vouch: int) -> dict[str, pl.DataFrame]:
         ),
         "product_signal": _signals(products, offers, of_best, reduced),
     }  # fmt: skip
+    midnight = as_of // DAY * DAY
+    earlier = past_of(held, spells, midnight)
+    now = fingerprint(earlier, frames, midnight)
+    if now != past:
+        tables |= daily_marts(earlier, mine, best, frames, midnight, vouch)
+    return Made(tables, now)
 
 
 def _best(paid: pl.DataFrame, as_of: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:

@@ -13,8 +13,8 @@ import numpy as np
 import polars as pl
 
 from models import excursions
+from models.courses import Found, moved_together, stretches
 from models.level_shifts import level_shifts
-from models.stretches import Found, moved_together, stretches
 
 KINDS = ("spike", "level_shift", "suspected_error", "stale")
 COLUMNS: dict[str, pl.DataType] = {

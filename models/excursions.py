@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from models import currencies
-from models.stretches import (
+from models.courses import (
     DAY,
     Bools,
     Floats,

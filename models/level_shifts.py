@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from models.stretches import (
+from models.courses import (
     DAY,
     MICRO,
     Bools,

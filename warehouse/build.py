@@ -100,10 +100,11 @@ def build(
         if previous and since and since.nothing:
             return Built(previous.tag, previous.version, "none")
         base = data / "versions" / previous.tag if previous and since else None
+        past = previous.past if previous and since else ""
         with (
             versions.new_version(data, snapshot) as (folder, tag),
             # Ends first: the file is closed before it goes into service.
-            closing(_Work(folder, lake, marts, snapshot, vouch, base)) as work,
+            closing(_Work(folder, lake, marts, snapshot, vouch, base, past)) as work,
         ):
             if since:
                 work.increment(since)
@@ -115,8 +116,11 @@ def build(
 
 @dataclass(frozen=True)
 class _Previous:
+    """`past`: see `marts.Made`."""
+
     tag: str
     version: int
+    past: str
 
 
 def _usable(
@@ -129,11 +133,11 @@ def _usable(
         return None
     # Not asked of the file itself: this process may have it open under other settings.
     made = json.loads((path.resolve().parent / "build.json").read_text())
-    version = made.pop("version")
+    version, past = made.pop("version"), made.pop("past", "")
     # A version from the lake's future is one of a catalog that was restored since.
     if made != _made(lake, marts, vouch) or version > snapshot:
         return None
-    return _Previous(tag, version)
+    return _Previous(tag, version, past)
 
 
 def _made(lake: Lake, marts: Marts, vouch: timedelta) -> dict[str, Any]:
@@ -177,6 +181,7 @@ class _Work:
     snapshot: int
     vouch: timedelta
     previous: Path | None
+    past: str
 
     def __post_init__(self) -> None:
         file = self.folder / "warehouse.duckdb"
@@ -341,17 +346,24 @@ class _Work:
         # A commit that deletes many rows and the columns take as long as each other.
         with ThreadPoolExecutor(1) as pool:
             written = pool.submit(columns.write, self.folder, frames._asdict())
-            made = self.marts.make(frames, as_of, vouch)
+            made = self.marts.make(frames, as_of, vouch, self.past)
             also = pool.submit(
-                columns.write, self.folder, {name: made[name] for name in columns.MARTS}
+                columns.write, self.folder, {name: made.tables[name] for name in columns.MARTS}
             )
-            insert(self.db, made)
+            insert(self.db, made.tables)
             self.db.execute("COMMIT")
             self.db.execute("CHECKPOINT")
             self._write_search()
             written.result()
             also.result()
+        self._write_build_file(made.past)
         return int(observations)
+
+    def _write_build_file(self, past: str) -> None:
+        """What the next build must know of this version."""
+        said = {"version": self.snapshot, "past": past}
+        said |= _made(self.lake, self.marts, self.vouch)
+        (self.folder / "build.json").write_text(json.dumps(said))
 
     def close(self) -> None:
         self.db.close()
@@ -367,8 +379,6 @@ class _Work:
             "FROM offer",
             [self.snapshot, days, made["schema_hash"]],
         )
-        made["version"] = self.snapshot
-        (self.folder / "build.json").write_text(json.dumps(made))
         self.db.execute(
             "INSERT INTO affected SELECT DISTINCT o.product_id FROM offer AS o, build AS b, "
             "last_build AS l WHERE o.product_id IS NOT NULL "

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import duckdb
 import polars as pl
@@ -13,9 +14,26 @@ import polars as pl
 from warehouse.columns import SCALE, Frames
 
 SCHEMA = (Path(__file__).parent / "marts.sql").read_text()
-# Products, offers and spells of the build, `as_of` and for how long a look vouches for a price
-# (seconds) → the rows of each table of marts.sql: money in units of 1/10,000, times in seconds.
-Make = Callable[[Frames, int, int], dict[str, pl.DataFrame]]
+# By table what makes it.
+TABLES = {
+    block.split("(")[0].split()[4]: block
+    for block in SCHEMA.split("\n\n")
+    if block.startswith("CREATE OR REPLACE TABLE")
+}
+
+
+class Made(NamedTuple):
+    """`tables`: rows of tables of marts.sql, money in units of 1/10,000, times in seconds; those left
+    out are as they were in the version before. `past`: what tells, with the next build, whether
+    they still are."""
+
+    tables: dict[str, pl.DataFrame]
+    past: str
+
+
+# Products, offers and spells of the build; `as_of` and for how long a look vouches for a price, in
+# seconds; `past` of the version before, "" where there is none.
+Make = Callable[[Frames, int, int, str], Made]
 
 
 @dataclass(frozen=True)
@@ -27,9 +45,9 @@ class Marts:
 
 
 def insert(db: duckdb.DuckDBPyConnection, made: dict[str, pl.DataFrame]) -> None:
-    """Make the tables anew with these rows; empty where there are none."""
-    db.execute(SCHEMA)
+    """Make these tables anew, with these rows."""
     for table, frame in made.items():
+        db.execute(TABLES[table])
         kinds = db.execute(
             "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [table]
         ).fetchall()

@@ -1,4 +1,5 @@
--- What the prices mean: made anew by every build from the spells, by the functions in models/.
+-- What the prices mean: made from the spells by the functions in models/. A block a table, each after an
+-- empty line: a build makes anew those whose rows it has.
 
 CREATE OR REPLACE TABLE offer_stats (
     offer_id BIGINT, product_id BIGINT, span VARCHAR, currency VARCHAR, mean DECIMAL(18, 4), median
@@ -119,6 +120,113 @@ COMMENT ON COLUMN deal.all_time_low IS 'No lower price is known at all.';
 COMMENT ON COLUMN deal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the price was at or below today''s.';
 COMMENT ON COLUMN deal.confidence IS 'How much of the last 90 days is known.';
 
-CREATE OR REPLACE VIEW product_now AS
-SELECT p.*, s.* EXCLUDE (product_id) FROM product AS p JOIN product_signal AS s USING (product_id);
-COMMENT ON VIEW product_now IS 'Products with their signals, as lists of the API show them.';
+CREATE OR REPLACE TABLE category_index (
+    category_slug VARCHAR, currency VARCHAR, week TIMESTAMP, index DOUBLE, products BIGINT, entered
+    BIGINT, left_out BIGINT
+);
+COMMENT ON TABLE category_index IS 'Price index of each category at every level, and of all (slug empty): weekly, matched-model, chained Jevons.';
+COMMENT ON COLUMN category_index.category_slug IS 'category.slug; empty for all products.';
+COMMENT ON COLUMN category_index.currency IS 'ISO 4217 code of the prices behind it.';
+COMMENT ON COLUMN category_index.week IS 'Monday 00:00 UTC on which the week began.';
+COMMENT ON COLUMN category_index.index IS '100 in the first week of the category.';
+COMMENT ON COLUMN category_index.products IS 'Matched products behind the link from the week before; 0 in the first.';
+COMMENT ON COLUMN category_index.entered IS 'Products seen for the first time.';
+COMMENT ON COLUMN category_index.left_out IS 'Products known the week before and not in this one.';
+
+CREATE OR REPLACE TABLE market (
+    category_slug VARCHAR, retailer VARCHAR, currency VARCHAR, offers BIGINT, promotion_share
+    DOUBLE, list_price_share DOUBLE, changes_per_month DOUBLE, median_spell_days DOUBLE, spells
+    BIGINT, spread DOUBLE, variation DOUBLE, price_position DOUBLE, cheapest_share DOUBLE, compared
+    BIGINT
+);
+COMMENT ON TABLE market IS 'What a market is like, by category and retailer; empty is all: docs/definitions.md.';
+COMMENT ON COLUMN market.category_slug IS 'category.slug; empty for all products.';
+COMMENT ON COLUMN market.retailer IS 'The shop; empty for all.';
+COMMENT ON COLUMN market.currency IS 'ISO 4217 code; only its offers count.';
+COMMENT ON COLUMN market.offers IS 'Offers with a current price.';
+COMMENT ON COLUMN market.promotion_share IS 'Of them, those below their usual price (median of 90 days).';
+COMMENT ON COLUMN market.list_price_share IS 'Of them, those whose shop claims a list price above the price.';
+COMMENT ON COLUMN market.changes_per_month IS 'Price changes of an offer per 30 days of known time, last 90 days.';
+COMMENT ON COLUMN market.median_spell_days IS 'Median days from one price change to the next, last 365 days.';
+COMMENT ON COLUMN market.spells IS 'Spells behind that median.';
+COMMENT ON COLUMN market.spread IS 'Median over products of (dearest - cheapest) / cheapest shop; for all retailers only.';
+COMMENT ON COLUMN market.variation IS 'Median over products of the coefficient of variation between shops; likewise.';
+COMMENT ON COLUMN market.price_position IS 'Geometric mean of its prices over the median of the other shops''; 0.97 is 3 % below. For one retailer only.';
+COMMENT ON COLUMN market.cheapest_share IS 'Share of the compared products at which it is cheapest; likewise.';
+COMMENT ON COLUMN market.compared IS 'Products that other shops sell, too.';
+
+CREATE OR REPLACE TABLE trend (
+    product_id BIGINT, days BIGINT, change_per_30_days DOUBLE, strength DOUBLE, direction VARCHAR,
+    points BIGINT
+);
+COMMENT ON TABLE trend IS 'Direction of each product''s best price.';
+COMMENT ON COLUMN trend.product_id IS 'The product.';
+COMMENT ON COLUMN trend.days IS 'Over the last 90 or 365 days.';
+COMMENT ON COLUMN trend.change_per_30_days IS 'Theil-Sen slope: 0.012 is 1.2 % dearer every 30 days; NULL with too few points.';
+COMMENT ON COLUMN trend.strength IS 'Kendall''s tau-b, -1 to 1.';
+COMMENT ON COLUMN trend.direction IS 'rising, falling or flat.';
+COMMENT ON COLUMN trend.points IS 'Weekly (365 days: fortnightly) prices known.';
+
+CREATE OR REPLACE TABLE category_trend (
+    category_slug VARCHAR, currency VARCHAR, days BIGINT, change_per_30_days DOUBLE, strength
+    DOUBLE, direction VARCHAR, points BIGINT
+);
+COMMENT ON TABLE category_trend IS 'Likewise of each category''s index.';
+COMMENT ON COLUMN category_trend.category_slug IS 'category.slug; empty for all products.';
+COMMENT ON COLUMN category_trend.currency IS 'ISO 4217 code.';
+COMMENT ON COLUMN category_trend.days IS 'Over the last 90 or 365 days.';
+COMMENT ON COLUMN category_trend.change_per_30_days IS 'Theil-Sen slope: 0.012 is 1.2 % dearer every 30 days; NULL with too few points.';
+COMMENT ON COLUMN category_trend.strength IS 'Kendall''s tau-b, -1 to 1.';
+COMMENT ON COLUMN category_trend.direction IS 'rising, falling or flat.';
+COMMENT ON COLUMN category_trend.points IS 'Weeks known.';
+
+CREATE OR REPLACE TABLE seasonality (
+    category_slug VARCHAR, currency VARCHAR, cycle VARCHAR, place BIGINT, effect DOUBLE, drop_share
+    DOUBLE, agreement DOUBLE, observations BIGINT, series BIGINT
+);
+COMMENT ON TABLE seasonality IS 'Weekdays and months on which prices differ, where the history bears it.';
+COMMENT ON COLUMN seasonality.category_slug IS 'category.slug; empty for all products.';
+COMMENT ON COLUMN seasonality.currency IS 'ISO 4217 code.';
+COMMENT ON COLUMN seasonality.cycle IS 'weekday or month.';
+COMMENT ON COLUMN seasonality.place IS '0 is Monday (UTC), 1 is January.';
+COMMENT ON COLUMN seasonality.effect IS 'Price there over the mean of its week or year: 0.98 is 2 % cheaper.';
+COMMENT ON COLUMN seasonality.drop_share IS 'Share of the price drops that happen on this weekday; NULL for months.';
+COMMENT ON COLUMN seasonality.agreement IS 'Share of the years on the same side of 1 as effect; NULL for weekdays. Below 1 it is hardly a season.';
+COMMENT ON COLUMN seasonality.observations IS 'Weeks of a product, or years, behind it.';
+COMMENT ON COLUMN seasonality.series IS 'Products behind it.';
+
+CREATE OR REPLACE TABLE lead_follow (
+    leader VARCHAR, follower VARCHAR, currency VARCHAR, products BIGINT, changes BIGINT, together
+    BIGINT, followed BIGINT, followed_share DOUBLE, chance_share DOUBLE, lead_ratio DOUBLE,
+    median_lag_days DOUBLE
+);
+COMMENT ON TABLE lead_follow IS 'Which retailer moves its prices first.';
+COMMENT ON COLUMN lead_follow.leader IS 'The shop whose changes are looked at.';
+COMMENT ON COLUMN lead_follow.follower IS 'The other one.';
+COMMENT ON COLUMN lead_follow.currency IS 'ISO 4217 code.';
+COMMENT ON COLUMN lead_follow.products IS 'Products that both sell.';
+COMMENT ON COLUMN lead_follow.changes IS 'Changes of the leader''s prices, last 365 days.';
+COMMENT ON COLUMN lead_follow.together IS 'Of them, those on a day on which the follower moved the same way.';
+COMMENT ON COLUMN lead_follow.followed IS 'Those that it followed 1 to 7 days later.';
+COMMENT ON COLUMN lead_follow.followed_share IS 'followed / (changes - together).';
+COMMENT ON COLUMN lead_follow.chance_share IS 'What that would be without any connection.';
+COMMENT ON COLUMN lead_follow.lead_ratio IS 'followed_share / chance_share; 1 is chance.';
+COMMENT ON COLUMN lead_follow.median_lag_days IS 'Median days until it followed.';
+
+CREATE OR REPLACE TABLE anomaly (
+    offer_id BIGINT, product_id BIGINT, kind VARCHAR, began_at TIMESTAMP, until_at TIMESTAMP,
+    price DECIMAL(18, 4), currency VARCHAR, expected_low DECIMAL(18, 4),
+    expected_high DECIMAL(18, 4), severity DOUBLE, cause VARCHAR
+);
+COMMENT ON TABLE anomaly IS 'What a shopper or an operator should look at in the histories: docs/definitions.md.';
+COMMENT ON COLUMN anomaly.offer_id IS 'The offer.';
+COMMENT ON COLUMN anomaly.product_id IS 'Its product.';
+COMMENT ON COLUMN anomaly.kind IS 'spike, level_shift, suspected_error or stale.';
+COMMENT ON COLUMN anomaly.began_at IS 'When it began, UTC; of a stale offer, when it was no longer vouched for.';
+COMMENT ON COLUMN anomaly.until_at IS 'Until when, UTC; build.as_of''s day where it lasts.';
+COMMENT ON COLUMN anomaly.price IS 'The price that is odd, or was last seen.';
+COMMENT ON COLUMN anomaly.currency IS 'ISO 4217 code.';
+COMMENT ON COLUMN anomaly.expected_low IS 'Prices from here would have been no surprise; NULL for stale.';
+COMMENT ON COLUMN anomaly.expected_high IS 'Prices up to here would have been no surprise; NULL for stale.';
+COMMENT ON COLUMN anomaly.severity IS '0 to 1: by which part it is beyond what was expected; 0.5 is twice or half of it.';
+COMMENT ON COLUMN anomaly.cause IS 'Of a suspected error, a guess: decimal_slip, unit_or_instalment_price, wrong_currency.';

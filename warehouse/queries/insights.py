@@ -3,6 +3,7 @@
 from typing import Any, Literal
 
 from warehouse.connection import Version
+from warehouse.queries.products import LISTED
 
 Direction = Literal["drops", "rises"]
 # What can be bought, and was seen so lately that its price is still vouched for.
@@ -49,7 +50,7 @@ WITH watched AS (
     FROM offer AS o JOIN retailer AS r USING (retailer), build AS b GROUP BY ALL
 )
 SELECT p.*, w.arrived_at
-FROM watched AS w JOIN product_now AS p USING (product_id), build AS b
+FROM watched AS w JOIN {LISTED} AS p USING (product_id), build AS b
 WHERE w.by_known_shops AND p.first_observed_at >= b.as_of - to_days($days) AND {OF_CATEGORY}
     AND ($retailer IS NULL OR list_contains(p.retailers, $retailer))
 ORDER BY p.first_observed_at DESC, p.product_id LIMIT $limit OFFSET $offset

@@ -14,8 +14,10 @@ ORDERS = {
     "score": "score DESC NULLS LAST, product_id",
     "newest": "first_observed_at DESC, product_id",
 }
-BY_FILTERS = """
-FROM product_now
+# Products with what lists say of them beside.
+LISTED = "(FROM product JOIN product_signal USING (product_id))"
+BY_FILTERS = f"""
+FROM {LISTED}
 WHERE ($category IS NULL OR category_slug = $category OR starts_with(category_slug, $category || '.'))
     AND ($brand IS NULL OR brand_slug = $brand)
     AND ($retailer IS NULL OR list_contains(retailers, $retailer))
@@ -24,7 +26,7 @@ WHERE ($category IS NULL OR category_slug = $category OR starts_with(category_sl
     AND ($min_price IS NULL OR best_price >= $min_price)
     AND ($max_price IS NULL OR best_price <= $max_price)
     AND ($on_deal IS NULL OR (score IS NOT NULL) = $on_deal)
-ORDER BY {order} LIMIT $limit OFFSET $offset
+ORDER BY {{order}} LIMIT $limit OFFSET $offset
 """
 CURRENCIES = "SELECT DISTINCT currency FROM product ORDER BY currency"
 BY_GTIN = "SELECT product_id FROM offer WHERE gtin = ? ORDER BY first_observed_at, offer_id LIMIT 1"
@@ -41,7 +43,7 @@ ORDER BY last_observed_at DESC, offer_id LIMIT 1
 def products_by_filters(
     version: Version, filters: Filters, on_deal: bool | None, order: str, limit: int, offset: int
 ) -> list[dict[str, Any]]:
-    """Rows of `product_now` in one of ORDERS. Prices are compared in each product's own currency."""
+    """Rows of LISTED in one of ORDERS. Prices are compared in each product's own currency."""
     return version.query(
         BY_FILTERS.format(order=ORDERS[order]),
         {
