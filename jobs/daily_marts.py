@@ -21,6 +21,21 @@ from models.trends import category_trends, trends
 from warehouse.columns import Frames
 
 SAID_OF_OFFERS = ("offer_id", "product_id", "retailer", "currency", "condition")
+# Ratios are called so in tables and answers.
+RATIOS = {
+    "promotion_share": "promotion_ratio",
+    "list_price_share": "list_price_ratio",
+    "spread": "spread_ratio",
+    "variation": "variation_ratio",
+    "price_position": "price_position_ratio",
+    "cheapest_share": "cheapest_ratio",
+    "followed_share": "followed_ratio",
+    "chance_share": "chance_ratio",
+    "effect": "effect_ratio",
+    "drop_share": "drop_ratio",
+    "agreement": "agreement_ratio",
+    "change_per_30_days": "change_per_30d_ratio",
+}
 SAID_OF_PRODUCTS = ("product_id", "category_slug", "currency")
 
 
@@ -77,12 +92,19 @@ def daily_marts(
         found = {
             "category_index": index.rename({"period_start": "week", "left": "left_out"}),
             "market": market_figures(timeline, offers, products, midnight),
-            "trend": trends(of_products, midnight).rename({"series": "product_id"}),
+            "trend": _by_product(trends(of_products, midnight).rename({"series": "product_id"})),
             "category_trend": category_trends(index, midnight),
             "seasonality": seasonality(of_products, products, midnight),
             "lead_follow": lead_follow(timeline, offers, midnight),
         }
-        return found | {"anomaly": odd.result().rename({"at": "began_at", "until": "until_at"})}
+        odd_ones = odd.result().rename({"at": "began_at", "until": "until_at"})
+        found = {name: frame.rename(RATIOS, strict=False) for name, frame in found.items()}
+        return found | {"anomaly": _by_product(odd_ones)}
+
+
+def _by_product(frame: pl.DataFrame) -> pl.DataFrame:
+    """As the hot columns want it."""
+    return frame.sort("product_id", maintain_order=True)
 
 
 def _until(timeline: pl.DataFrame, midnight: int) -> pl.DataFrame:

@@ -21,6 +21,7 @@ from pricepulse import (
     health,
     ingest,
     insights,
+    market,
     neighbours,
     openapi,
     prices,
@@ -44,6 +45,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *charts.ROUTES,
     *deals.ROUTES,
     *insights.ROUTES,
+    *market.ROUTES,
     *neighbours.ROUTES,
     *ingest.ROUTES,
 )

@@ -2,7 +2,7 @@
 
 from datetime import datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from litestar import Request, get
@@ -44,6 +44,27 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     known_days: float
     coverage_ratio: float
     confidence: float
+
+
+class Trend(msgspec.Struct, frozen=True, kw_only=True):
+    """Over the last `days`: Theil-Sen slope (`change_per_30d_ratio` 0.012 is 1.2 % dearer every 30
+    days), Kendall's tau as `strength` (-1 to 1); null with too few `points`."""
+
+    days: int
+    direction: Literal["rising", "falling", "flat"] | None
+    change_per_30d_ratio: float | None
+    strength: float | None
+    points: int
+
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Trend":
+        return cls(
+            days=row["days"],
+            direction=row["direction"],
+            change_per_30d_ratio=rounded(row["change_per_30d_ratio"]),
+            strength=rounded(row["strength"]),
+            points=row["points"],
+        )
 
 
 class Windows(msgspec.Struct, frozen=True, kw_only=True, rename={
@@ -91,6 +112,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     currency: str
     current: Current | None
     windows: Windows
+    trends: list[Trend]
     all_time_low: Extreme | None
     percentile: float | None
     prior_price: float | Decimal | None
@@ -124,6 +146,7 @@ def statistics_of(version: Version, at: int) -> Statistics:
         currency=page.currency,
         current=_current(rows.get("all"), page.best_offer_id, shown, version),
         windows=_windows(windows),
+        trends=[Trend.from_row(row) for row in columns.mart("trend", at)],
         all_time_low=whole.min if whole else None,
         percentile=None if cheaper is None else round(cheaper * 100, 2),
         prior_price=None if prior is None else amount(prior),

@@ -54,6 +54,13 @@ class Retailer(msgspec.Struct, frozen=True):
     first_observed_at: datetime
     last_observed_at: datetime
 
+    @classmethod
+    def from_row(cls, row: dict[str, Any]) -> "Retailer":
+        times = {
+            name: row[name].replace(tzinfo=UTC) for name in row if name.endswith("observed_at")
+        }
+        return cls(**row | times)
+
 
 class RetailerPage(Page[Retailer], frozen=True, kw_only=True):
     as_of: datetime | None
@@ -109,13 +116,7 @@ def list_retailers(
     version = version_of(request)
     offset = offset_of(request, cursor)
     items, after = cut(request, taxonomy.retailers(version, limit + 1, offset), limit, offset)
-    shops = [
-        Retailer(
-            **row
-            | {name: row[name].replace(tzinfo=UTC) for name in row if name.endswith("observed_at")}
-        )
-        for row in items
-    ]
+    shops = [Retailer.from_row(row) for row in items]
     return RetailerPage(items=shops, next_cursor=after, **stamp(version))
 
 

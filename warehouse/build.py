@@ -28,13 +28,13 @@ import polars as pl
 from warehouse import columns, search, spells, versions
 from warehouse.lake import Lake
 from warehouse.marts import Marts, insert
-from warehouse.staged import DETAILS
+from warehouse.offers import extended_offers, newest_details, offers_of
 
 SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 # Whatever shapes a version: a file that other code made is not extended but built anew.
 SHAPING = (
-    "build.py", "catalog.sql", "columns.py", "marts.py", "marts.sql", "search_index.py", "spells.py",
+    "build.py", "catalog.sql", "columns.py", "marts.py", "marts.sql", "offers.py", "search_index.py", "spells.py",
     "staged.py", "warehouse.sql",
 )  # fmt: skip
 SCHEMA_HASH = hashlib.sha256(
@@ -46,11 +46,7 @@ RANGE_ROWS = 4_000_000
 # again while they are sorted and joined.
 MOST_RUNS = 6_000_000
 ID_BITS = 63
-# What describes an offer now, even where the newest row leaves it empty; of all else the newest
-# non-empty value counts.
-OF_NEWEST_ROW = ("condition", "shipping", "promotion")
 FOLDED = ("price_spell", "suspect", "superseded")  # The tables of `spells.Folded`.
-CURRENT = ("price", "list_price", "currency", "availability")
 
 
 # Products as `search.write_index` takes them.
@@ -237,13 +233,13 @@ class _Work:
         pieces = max(1, math.ceil(rows / RANGE_ROWS))
         edges = [low + (high - low) * edge // pieces for edge in range(pieces + 1)]
         details = [
-            _newest_details(self.lake.rows("offer_detail", self.snapshot, first, last - 1))
+            newest_details(self.lake.rows("offer_detail", self.snapshot, first, last - 1))
             for first, last in itertools.pairwise(edges)
         ]
         names = self.lake.rows("offer", self.snapshot, low, high - 1)
         # None of them has an observation that its spells do not contain.
         seen = folded.select("offer_id", pl.col("last_observed_at").alias("observed_at"))
-        return _offers(folded, seen, pl.concat(details), names)
+        return offers_of(folded, seen, pl.concat(details), names)
 
     def increment(self, since: _Since) -> None:
         """Fold what is new into the copied file."""
@@ -296,7 +292,9 @@ class _Work:
         self._insert("suspect", folded.suspects)
         self._insert("superseded", folded.superseded)
         names = self._names(rows["offer_id"].unique())
-        offers = _extended(_offers(extended, rows, _newest_details(details), names), known, tails)
+        offers = extended_offers(
+            offers_of(extended, rows, newest_details(details), names), known, tails
+        )
         self._replace_offers(offers)
 
     def _recompute(self, late: pl.Series) -> None:
@@ -309,8 +307,8 @@ class _Work:
         for table, anew in zip(FOLDED, folded, strict=True):
             self.db.execute(f"DELETE FROM {table} WHERE offer_id IN (FROM gone)")
             self._insert(table, anew)
-        newest = _newest_details(details)
-        self._replace_offers(_offers(folded.spells, rows, newest, self._names(late)))
+        newest = newest_details(details)
+        self._replace_offers(offers_of(folded.spells, rows, newest, self._names(late)))
 
     def _names(self, offers: pl.Series) -> pl.DataFrame:
         return self.lake.rows_of("offer", self.snapshot, offers)
@@ -347,9 +345,7 @@ class _Work:
         with ThreadPoolExecutor(1) as pool:
             written = pool.submit(columns.write, self.folder, frames._asdict())
             made = self.marts.make(frames, as_of, vouch, self.past)
-            also = pool.submit(
-                columns.write, self.folder, {name: made.tables[name] for name in columns.MARTS}
-            )
+            also = pool.submit(self._write_hot_marts, made.tables)
             insert(self.db, made.tables)
             self.db.execute("COMMIT")
             self.db.execute("CHECKPOINT")
@@ -358,6 +354,12 @@ class _Work:
             also.result()
         self._write_build_file(made.past)
         return int(observations)
+
+    def _write_hot_marts(self, tables: dict[str, pl.DataFrame]) -> None:
+        columns.write(self.folder, {name: tables[name] for name in columns.MARTS if name in tables})
+        for name in set(columns.MARTS) - set(tables):
+            assert self.previous is not None, "a first version has all of them"
+            shutil.copyfile(self.previous / f"{name}.arrow", self.folder / f"{name}.arrow")
 
     def _write_build_file(self, past: str) -> None:
         """What the next build must know of this version."""
@@ -437,57 +439,9 @@ class _Work:
         search.write_index(target, self.db.execute(DOCUMENTS.format("product")).pl())
 
 
-def _offers(
-    folded: pl.DataFrame, seen: pl.DataFrame, details: pl.DataFrame, names: pl.DataFrame
-) -> pl.DataFrame:
-    """One row an offer from its spells (sorted), what was seen (offer_id, observed_at), its newest
-    details and its names."""
-    state = folded.group_by("offer_id", maintain_order=True).agg(
-        *(pl.col(name).last() for name in CURRENT),
-        pl.col("first_observed_at").last().alias("price_since"),
-        pl.col("first_observed_at").first(),
-        pl.col("last_observed_at").last(),
-        pl.col("observations").sum(),
-    )
-    last_seen = seen.group_by("offer_id").agg(pl.col("observed_at").max().alias("last_seen_at"))
-    return (
-        state.join(last_seen, on="offer_id")
-        .join(details, on="offer_id")
-        .join(names.select("offer_id", "retailer", "sku").unique("offer_id"), on="offer_id")
-    )
-
-
 def _pieces(offers: pl.DataFrame) -> list[pl.Series]:
     """Offers in groups of about RANGE_ROWS observations, so that memory stays bounded."""
     groups = offers.sort("offer_id").select(
         "offer_id", (pl.col("observations").cum_sum() // RANGE_ROWS).alias("group")
     )
     return [group["offer_id"] for group in groups.partition_by("group")]
-
-
-def _newest_details(details: pl.DataFrame) -> pl.DataFrame:
-    """Per offer the newest non-empty value of each column (OF_NEWEST_ROW: of the newest row)."""
-    details = details.sort("offer_id", "last_seen_at", "batch_id", "line")
-    newest = [pl.col(name).last() for name in OF_NEWEST_ROW]
-    for name in DETAILS:
-        if name not in OF_NEWEST_ROW:
-            column = pl.col(name)
-            holes = details[name].null_count() not in (0, details.height)
-            newest.append((column.drop_nulls() if holes else column).last())
-    return details.group_by("offer_id").agg(newest)
-
-
-def _extended(offers: pl.DataFrame, known: pl.DataFrame, tails: pl.DataFrame) -> pl.DataFrame:
-    """Offers computed from their tail and new rows, completed by what the file knew of them."""
-    kept = [name for name in DETAILS if name not in OF_NEWEST_ROW]
-    before = known.join(tails.select("offer_id", tail="observations"), on="offer_id").select(
-        "offer_id", "product_id", "first_observed_at", "observations", "last_seen_at", "tail", *kept
-    )
-    joined = offers.join(before, on="offer_id", how="left", suffix="_before")
-    return joined.with_columns(
-        *(pl.coalesce(name, f"{name}_before").alias(name) for name in kept),
-        pl.coalesce("first_observed_at_before", "first_observed_at").alias("first_observed_at"),
-        (
-            pl.col("observations") + (pl.col("observations_before") - pl.col("tail")).fill_null(0)
-        ).alias("observations"),
-    ).select(*offers.columns, "product_id")

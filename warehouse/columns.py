@@ -33,7 +33,7 @@ SELECT offer_id, first_observed_at, last_observed_at, price, list_price, currenc
 FROM price_spell
 """
 WORDS = ("currency", "availability")
-MARTS = ("product_stats", "offer_stats", "deal", "product_signal")
+MARTS = ("product_stats", "offer_stats", "deal", "product_signal", "trend", "anomaly")
 
 
 class Rows(NamedTuple):

@@ -134,9 +134,9 @@ COMMENT ON COLUMN category_index.entered IS 'Products seen for the first time.';
 COMMENT ON COLUMN category_index.left_out IS 'Products known the week before and not in this one.';
 
 CREATE OR REPLACE TABLE market (
-    category_slug VARCHAR, retailer VARCHAR, currency VARCHAR, offers BIGINT, promotion_share
-    DOUBLE, list_price_share DOUBLE, changes_per_month DOUBLE, median_spell_days DOUBLE, spells
-    BIGINT, spread DOUBLE, variation DOUBLE, price_position DOUBLE, cheapest_share DOUBLE, compared
+    category_slug VARCHAR, retailer VARCHAR, currency VARCHAR, offers BIGINT, promotion_ratio
+    DOUBLE, list_price_ratio DOUBLE, changes_per_month DOUBLE, median_spell_days DOUBLE, spells
+    BIGINT, spread_ratio DOUBLE, variation_ratio DOUBLE, price_position_ratio DOUBLE, cheapest_ratio DOUBLE, compared
     BIGINT
 );
 COMMENT ON TABLE market IS 'What a market is like, by category and retailer; empty is all: docs/definitions.md.';
@@ -144,60 +144,60 @@ COMMENT ON COLUMN market.category_slug IS 'category.slug; empty for all products
 COMMENT ON COLUMN market.retailer IS 'The shop; empty for all.';
 COMMENT ON COLUMN market.currency IS 'ISO 4217 code; only its offers count.';
 COMMENT ON COLUMN market.offers IS 'Offers with a current price.';
-COMMENT ON COLUMN market.promotion_share IS 'Of them, those below their usual price (median of 90 days).';
-COMMENT ON COLUMN market.list_price_share IS 'Of them, those whose shop claims a list price above the price.';
+COMMENT ON COLUMN market.promotion_ratio IS 'Of them, those below their usual price (median of 90 days).';
+COMMENT ON COLUMN market.list_price_ratio IS 'Of them, those whose shop claims a list price above the price.';
 COMMENT ON COLUMN market.changes_per_month IS 'Price changes of an offer per 30 days of known time, last 90 days.';
 COMMENT ON COLUMN market.median_spell_days IS 'Median days from one price change to the next, last 365 days.';
 COMMENT ON COLUMN market.spells IS 'Spells behind that median.';
-COMMENT ON COLUMN market.spread IS 'Median over products of (dearest - cheapest) / cheapest shop; for all retailers only.';
-COMMENT ON COLUMN market.variation IS 'Median over products of the coefficient of variation between shops; likewise.';
-COMMENT ON COLUMN market.price_position IS 'Geometric mean of its prices over the median of the other shops''; 0.97 is 3 % below. For one retailer only.';
-COMMENT ON COLUMN market.cheapest_share IS 'Share of the compared products at which it is cheapest; likewise.';
+COMMENT ON COLUMN market.spread_ratio IS 'Median over products of (dearest - cheapest) / cheapest shop; for all retailers only.';
+COMMENT ON COLUMN market.variation_ratio IS 'Median over products of the coefficient of variation between shops; likewise.';
+COMMENT ON COLUMN market.price_position_ratio IS 'Geometric mean of its prices over the median of the other shops''; 0.97 is 3 % below. For one retailer only.';
+COMMENT ON COLUMN market.cheapest_ratio IS 'Share of the compared products at which it is cheapest; likewise.';
 COMMENT ON COLUMN market.compared IS 'Products that other shops sell, too.';
 
 CREATE OR REPLACE TABLE trend (
-    product_id BIGINT, days BIGINT, change_per_30_days DOUBLE, strength DOUBLE, direction VARCHAR,
+    product_id BIGINT, days BIGINT, change_per_30d_ratio DOUBLE, strength DOUBLE, direction VARCHAR,
     points BIGINT
 );
 COMMENT ON TABLE trend IS 'Direction of each product''s best price.';
 COMMENT ON COLUMN trend.product_id IS 'The product.';
 COMMENT ON COLUMN trend.days IS 'Over the last 90 or 365 days.';
-COMMENT ON COLUMN trend.change_per_30_days IS 'Theil-Sen slope: 0.012 is 1.2 % dearer every 30 days; NULL with too few points.';
+COMMENT ON COLUMN trend.change_per_30d_ratio IS 'Theil-Sen slope: 0.012 is 1.2 % dearer every 30 days; NULL with too few points.';
 COMMENT ON COLUMN trend.strength IS 'Kendall''s tau-b, -1 to 1.';
 COMMENT ON COLUMN trend.direction IS 'rising, falling or flat.';
 COMMENT ON COLUMN trend.points IS 'Weekly (365 days: fortnightly) prices known.';
 
 CREATE OR REPLACE TABLE category_trend (
-    category_slug VARCHAR, currency VARCHAR, days BIGINT, change_per_30_days DOUBLE, strength
+    category_slug VARCHAR, currency VARCHAR, days BIGINT, change_per_30d_ratio DOUBLE, strength
     DOUBLE, direction VARCHAR, points BIGINT
 );
 COMMENT ON TABLE category_trend IS 'Likewise of each category''s index.';
 COMMENT ON COLUMN category_trend.category_slug IS 'category.slug; empty for all products.';
 COMMENT ON COLUMN category_trend.currency IS 'ISO 4217 code.';
 COMMENT ON COLUMN category_trend.days IS 'Over the last 90 or 365 days.';
-COMMENT ON COLUMN category_trend.change_per_30_days IS 'Theil-Sen slope: 0.012 is 1.2 % dearer every 30 days; NULL with too few points.';
+COMMENT ON COLUMN category_trend.change_per_30d_ratio IS 'Theil-Sen slope: 0.012 is 1.2 % dearer every 30 days; NULL with too few points.';
 COMMENT ON COLUMN category_trend.strength IS 'Kendall''s tau-b, -1 to 1.';
 COMMENT ON COLUMN category_trend.direction IS 'rising, falling or flat.';
 COMMENT ON COLUMN category_trend.points IS 'Weeks known.';
 
 CREATE OR REPLACE TABLE seasonality (
-    category_slug VARCHAR, currency VARCHAR, cycle VARCHAR, place BIGINT, effect DOUBLE, drop_share
-    DOUBLE, agreement DOUBLE, observations BIGINT, series BIGINT
+    category_slug VARCHAR, currency VARCHAR, cycle VARCHAR, place BIGINT, effect_ratio DOUBLE, drop_ratio
+    DOUBLE, agreement_ratio DOUBLE, observations BIGINT, series BIGINT
 );
 COMMENT ON TABLE seasonality IS 'Weekdays and months on which prices differ, where the history bears it.';
 COMMENT ON COLUMN seasonality.category_slug IS 'category.slug; empty for all products.';
 COMMENT ON COLUMN seasonality.currency IS 'ISO 4217 code.';
 COMMENT ON COLUMN seasonality.cycle IS 'weekday or month.';
 COMMENT ON COLUMN seasonality.place IS '0 is Monday (UTC), 1 is January.';
-COMMENT ON COLUMN seasonality.effect IS 'Price there over the mean of its week or year: 0.98 is 2 % cheaper.';
-COMMENT ON COLUMN seasonality.drop_share IS 'Share of the price drops that happen on this weekday; NULL for months.';
-COMMENT ON COLUMN seasonality.agreement IS 'Share of the years on the same side of 1 as effect; NULL for weekdays. Below 1 it is hardly a season.';
+COMMENT ON COLUMN seasonality.effect_ratio IS 'Price there over the mean of its week or year: 0.98 is 2 % cheaper.';
+COMMENT ON COLUMN seasonality.drop_ratio IS 'Share of the price drops that happen on this weekday; NULL for months.';
+COMMENT ON COLUMN seasonality.agreement_ratio IS 'Share of the years on the same side of 1 as effect_ratio; NULL for weekdays. Below 1 it is hardly a season.';
 COMMENT ON COLUMN seasonality.observations IS 'Weeks of a product, or years, behind it.';
 COMMENT ON COLUMN seasonality.series IS 'Products behind it.';
 
 CREATE OR REPLACE TABLE lead_follow (
     leader VARCHAR, follower VARCHAR, currency VARCHAR, products BIGINT, changes BIGINT, together
-    BIGINT, followed BIGINT, followed_share DOUBLE, chance_share DOUBLE, lead_ratio DOUBLE,
+    BIGINT, followed BIGINT, followed_ratio DOUBLE, chance_ratio DOUBLE, lead_ratio DOUBLE,
     median_lag_days DOUBLE
 );
 COMMENT ON TABLE lead_follow IS 'Which retailer moves its prices first.';
@@ -208,9 +208,9 @@ COMMENT ON COLUMN lead_follow.products IS 'Products that both sell.';
 COMMENT ON COLUMN lead_follow.changes IS 'Changes of the leader''s prices, last 365 days.';
 COMMENT ON COLUMN lead_follow.together IS 'Of them, those on a day on which the follower moved the same way.';
 COMMENT ON COLUMN lead_follow.followed IS 'Those that it followed 1 to 7 days later.';
-COMMENT ON COLUMN lead_follow.followed_share IS 'followed / (changes - together).';
-COMMENT ON COLUMN lead_follow.chance_share IS 'What that would be without any connection.';
-COMMENT ON COLUMN lead_follow.lead_ratio IS 'followed_share / chance_share; 1 is chance.';
+COMMENT ON COLUMN lead_follow.followed_ratio IS 'followed / (changes - together).';
+COMMENT ON COLUMN lead_follow.chance_ratio IS 'What that would be without any connection.';
+COMMENT ON COLUMN lead_follow.lead_ratio IS 'followed_ratio / chance_ratio; 1 is chance.';
 COMMENT ON COLUMN lead_follow.median_lag_days IS 'Median days until it followed.';
 
 CREATE OR REPLACE TABLE anomaly (

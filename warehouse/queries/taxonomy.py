@@ -10,6 +10,7 @@ FROM category WHERE slug = ?1 OR parent_slug = ?1 OR starts_with(?1, slug || '.'
 """
 BRANDS = "FROM brand ORDER BY name, slug LIMIT ? OFFSET ?"
 RETAILERS = "FROM retailer ORDER BY retailer LIMIT ? OFFSET ?"
+RETAILER = "FROM retailer WHERE retailer = ?"
 
 
 def categories(version: Version, limit: int, offset: int) -> list[dict[str, Any]]:
@@ -28,3 +29,8 @@ def brands(version: Version, limit: int, offset: int) -> list[dict[str, Any]]:
 
 def retailers(version: Version, limit: int, offset: int) -> list[dict[str, Any]]:
     return version.query(RETAILERS, [limit, offset])
+
+
+def retailer(version: Version, slug: str) -> dict[str, Any] | None:
+    found = version.query(RETAILER, [slug])
+    return found[0] if found else None
