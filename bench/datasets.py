@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import warehouse
+from jobs.marts import MARTS
 
 RETAILERS, LOOKS = 5, 200
 BATCHES = 5
@@ -48,7 +49,7 @@ class Dataset:
 
     @property
     def data(self) -> Path:
-        """The data folder that today's `warehouse` package makes."""
+        """The data folder that today's code makes."""
         return self.folder / f"data-{fingerprint()}"
 
     def generate(self) -> None:
@@ -101,7 +102,9 @@ def fingerprint() -> str:
     """Of the code that shapes a data folder."""
     package = Path(warehouse.__path__[0])
     sources = sorted((*package.rglob("*.py"), *package.rglob("*.sql")))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in sources)).hexdigest()[:8]
+    shaped = hashlib.sha256(b"".join(path.read_bytes() for path in sources))
+    shaped.update(MARTS.fingerprint.encode())
+    return shaped.hexdigest()[:8]
 
 
 def size(path: Path) -> int:

@@ -1,6 +1,6 @@
 """Every figure of bench/README.md with one command, as a Markdown table.
 
-python -m bench.run [--rows 20M] [--only ingest,api,growth,batch,start,peer] [--rounds 5] [--write]
+python -m bench.run [--rows 20M] [--only ingest,api,meaning,growth,batch,start,peer] [--rounds 5] [--write]
 
 Ratios are between things measured in the same run, in turns. What is generated and built is kept in
 the cache folder (about 2 GB at 20 million rows) and taken again as long as the code is the same.
@@ -15,11 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import peer, pipeline, serving
+from bench import meaning, peer, pipeline, serving
 from bench.datasets import LOOKS, RETAILERS, Dataset
 from bench.report import Figure, markdown, write
 
-PARTS = ("ingest", "api", "growth", "batch", "start", "peer")
+PARTS = ("ingest", "api", "meaning", "growth", "batch", "start", "peer")
 PEER_ROWS = 2_000_000  # PostgreSQL takes a minute for 20 million
 PRODUCT_ROWS = RETAILERS * LOOKS
 
@@ -50,6 +50,8 @@ def measure(part: str, dataset: Dataset, rounds: int) -> list[Figure]:
             return pipeline.batch(dataset)
         case "api":
             return serving.api(dataset, rounds)
+        case "meaning":
+            return meaning.meaning(dataset, rounds)
         case "growth":
             tenth = Dataset(dataset.rows // 10, dataset.cache)
             return serving.growth(tenth, dataset, rounds)
