@@ -39,7 +39,7 @@ RATIOS = {
 SAID_OF_PRODUCTS = ("product_id", "category_slug", "currency")
 
 
-def past_of(held: pl.DataFrame, spells: pl.DataFrame, midnight: int) -> pl.DataFrame:
+def past_of(held: pl.DataFrame, observations: pl.Series, midnight: int) -> pl.DataFrame:
     """The stretches that had begun at midnight, as one could see them then.
 
     Of one that still held it is not known how often it was seen until then: it counts as seen again
@@ -47,7 +47,7 @@ def past_of(held: pl.DataFrame, spells: pl.DataFrame, midnight: int) -> pl.DataF
     """
     runs = pl.col("until") >= midnight
     return (
-        held.with_columns(spells["last"], spells["observations"])
+        held.with_columns(observations)
         .filter(pl.col("start") < midnight)
         .with_columns(
             until=pl.col("until").clip(upper_bound=midnight),

@@ -11,6 +11,7 @@ import polars as pl
 import models
 from jobs.daily_marts import daily_marts, fingerprint, past_of
 from models.deals import deals
+from models.moves import last_moves
 from models.quantity import quantities
 from models.statistics import statistics
 from models.timeline import DAY, Timeline, best_over_time, current, joined, payable, stretches
@@ -59,10 +60,11 @@ def make(frames: Frames, as_of: int, vouch: int, past: str) -> Made:
         "deal": reduced.rename({"began": "began_at"}).join(
             names.select("offer_id", "currency"), on="offer_id", maintain_order="left"
         ),
+        "price_move": last_moves(held, as_of),
         "product_signal": _signals(products, offers, of_best, reduced),
     }  # fmt: skip
     midnight = as_of // DAY * DAY
-    earlier = past_of(held, spells, midnight)
+    earlier = past_of(held, spells["observations"], midnight)
     now = fingerprint(earlier, frames, midnight)
     if now != past:
         tables |= daily_marts(earlier, mine, best, frames, midnight, vouch)

@@ -25,7 +25,8 @@ NEVER = np.iinfo(np.int64).max
 
 def stretches(offers: pl.DataFrame, spells: pl.DataFrame, vouch: int) -> pl.DataFrame:
     """Every spell with its offer and the second at which it ends: the columns of both, `offer_id`,
-    `product_id`, `offer` (its row), `start`, `until` and `newest` (the offer's last spell).
+    `product_id`, `offer` (its row), `start`, `last` (seen),
+    `until` and `newest` (the offer's last spell).
 
     `offers`: offer_id, product_id, spell_count, in the order of `spells`: first, last (seconds),
     price, list_price, currency, availability. A price holds until the next spell of the offer, but
@@ -44,6 +45,7 @@ def stretches(offers: pl.DataFrame, spells: pl.DataFrame, vouch: int) -> pl.Data
         pl.Series("product_id", offers["product_id"].to_numpy()[row]),
         pl.Series("offer", row),
         pl.col("first").alias("start"),
+        "last",
         pl.Series("until", np.minimum(until, following)),
         pl.Series("newest", newest),
         "price",

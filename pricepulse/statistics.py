@@ -1,6 +1,6 @@
 """What a product's price usually is."""
 
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any, Literal
 
@@ -8,7 +8,7 @@ import msgspec
 from litestar import Request, get
 from litestar.params import FromPath
 
-from pricepulse.catalog import EPOCH, known_product, rounded
+from pricepulse.catalog import known_product, rounded
 from pricepulse.contract import version_of
 from pricepulse.deals import MONEY, Judgement
 from warehouse.columns import SCALE, Shown
@@ -16,15 +16,17 @@ from warehouse.connection import Version
 from warehouse.history import amount
 
 SPANS = ("30d", "90d", "365d", "all")
+EXTREMES = ("min", "max")
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):
-    """The lowest or highest price of a window; `at`: since when, the last time it was that."""
+    """The lowest or highest price of a window; `at`: since when, the last time it was that. Where:
+    only of a product."""
 
     price: float | Decimal
     at: datetime
-    offer_id: str
-    retailer: str
+    offer_id: str | msgspec.UnsetType = msgspec.UNSET
+    retailer: str | msgspec.UnsetType = msgspec.UNSET
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +137,10 @@ def statistics_of(version: Version, at: int) -> Statistics:
     page, shown = columns.page(at)
     shops = {offer.offer_id: offer.retailer for offer in shown}
     rows = {row["span"]: row for row in columns.mart("product_stats", at)}
-    windows = {span: _window(row, shops) for span, row in rows.items()}
+    windows = {
+        span: _window(row, *(_extreme(name, row, shops) for name in EXTREMES))
+        for span, row in rows.items()
+    }
     deals = {row["offer_id"]: row for row in columns.mart("deal", at)}
     whole, year = windows.get("all"), windows.get("365d")
     cheaper = year.cheaper_ratio if year else None
@@ -159,11 +164,13 @@ def statistics_of(version: Version, at: int) -> Statistics:
 def _offers(
     rows: list[dict[str, Any]], shown: list[Shown], deals: dict[int, dict[str, Any]]
 ) -> list[OfferStatistics]:
-    shops = {offer.offer_id: offer.retailer for offer in shown}
     windows: dict[int, dict[str, Window]] = {offer.offer_id: {} for offer in shown}
     fresh = set()
     for row in rows:
-        windows[row["offer_id"]][row["span"]] = _window(row, shops)
+        low, high = (
+            Extreme(price=amount(row[name]), at=_time(row[f"{name}_at"])) for name in EXTREMES
+        )
+        windows[row["offer_id"]][row["span"]] = _window(row, low, high)
         if row["price_since"] is not None:
             fresh.add(row["offer_id"])
     return [
@@ -201,20 +208,21 @@ def _windows(found: dict[str, Window]) -> Windows:
     return Windows(month=month, quarter=quarter, year=year, all=whole)
 
 
-def _window(row: dict[str, Any], shops: dict[int, str]) -> Window:
+def _window(row: dict[str, Any], low: Extreme, high: Extreme) -> Window:
+    """Of a hot row, whose figures are rounded."""
     return Window(
         mean=amount(row["mean"]),
         median=amount(row["median"]),
-        min=_extreme("min", row, shops),
-        max=_extreme("max", row, shops),
-        cheaper_ratio=rounded(row["cheaper_ratio"]),
-        change_ratio=rounded(row["change_ratio"]),
+        min=low,
+        max=high,
+        cheaper_ratio=row["cheaper_ratio"],
+        change_ratio=row["change_ratio"],
         changes=row["changes"],
-        changes_per_month=rounded(row["changes_per_month"]),
-        median_spell_days=round(row["median_spell_days"], 2),
-        known_days=round(row["known_days"], 2),
-        coverage_ratio=round(row["coverage_ratio"], 4),
-        confidence=round(row["confidence"], 4),
+        changes_per_month=row["changes_per_month"],
+        median_spell_days=row["median_spell_days"],
+        known_days=row["known_days"],
+        coverage_ratio=row["coverage_ratio"],
+        confidence=row["confidence"],
     )
 
 
@@ -237,4 +245,4 @@ def _judgement(row: dict[str, Any] | None) -> Judgement | None:
 
 
 def _time(seconds: int) -> datetime:
-    return EPOCH + timedelta(seconds=seconds)
+    return datetime.fromtimestamp(seconds, UTC)

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 import polars as pl
+import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.ipc
 
@@ -117,9 +118,11 @@ def compose(rows: Rows, previous: Path | None) -> Frames:
 
 
 def write(folder: Path, frames: dict[str, pl.DataFrame]) -> None:
-    """One file each, to be mapped."""
+    """One file each, to be mapped; figures as answers give them, to four places."""
     for name, frame in frames.items():
-        frame.rechunk().write_ipc(folder / f"{name}.arrow", compression="uncompressed")
+        frame.with_columns(cs.float().round(4)).rechunk().write_ipc(
+            folder / f"{name}.arrow", compression="uncompressed"
+        )
 
 
 def _same_words(*frames: pl.DataFrame) -> list[pl.DataFrame]:

@@ -70,18 +70,23 @@ class Reader:
 
     def __init__(self, data: Path) -> None:
         self._data = data
+        self._outdated: str | None = None
         self.current: Version | None = None
 
     def refresh(self) -> bool:
-        """Open the newest version if it is not the current one; True if it changed. Blocks."""
+        """Open the newest version if it is not the current one; True if it changed. Blocks.
+
+        One that lacks a file was made by an older release: the first build of this one follows."""
         tag = current_tag(self._data)
-        if tag is None or (self.current and self.current.tag == tag):
+        if tag in (None, self._outdated) or (self.current and self.current.tag == tag):
             return False
         try:
             self.current = Version.open(self._data / "versions" / tag)
-        except (OSError, duckdb.Error, SearchIndexError):
+        except (OSError, duckdb.Error, SearchIndexError) as error:
             if current_tag(self._data) == tag:
-                raise
+                if not isinstance(error, FileNotFoundError):
+                    raise
+                self._outdated = tag
             return False  # It was replaced and removed meanwhile: the next look finds its heir.
         return True
 

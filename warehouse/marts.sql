@@ -120,6 +120,20 @@ COMMENT ON COLUMN deal.all_time_low IS 'No lower price is known at all.';
 COMMENT ON COLUMN deal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the price was at or below today''s.';
 COMMENT ON COLUMN deal.confidence IS 'How much of the last 90 days is known.';
 
+CREATE OR REPLACE TABLE price_move (
+    offer_id BIGINT, product_id BIGINT, price DECIMAL(18, 4), price_before DECIMAL(18, 4),
+    currency VARCHAR, changed_at TIMESTAMP, before_seen_at TIMESTAMP, change_ratio DOUBLE
+);
+COMMENT ON TABLE price_move IS 'The last change of price of each offer that can be bought now.';
+COMMENT ON COLUMN price_move.offer_id IS 'The offer.';
+COMMENT ON COLUMN price_move.product_id IS 'Its product.';
+COMMENT ON COLUMN price_move.price IS 'What it became, and is.';
+COMMENT ON COLUMN price_move.price_before IS 'What it was before.';
+COMMENT ON COLUMN price_move.currency IS 'ISO 4217 code of both.';
+COMMENT ON COLUMN price_move.changed_at IS 'First observation of the price, UTC.';
+COMMENT ON COLUMN price_move.before_seen_at IS 'Last observation of the price before, UTC: it changed between the two.';
+COMMENT ON COLUMN price_move.change_ratio IS 'price / price_before - 1: -0.25 is a quarter off.';
+
 CREATE OR REPLACE TABLE category_index (
     category_slug VARCHAR, currency VARCHAR, week TIMESTAMP, index DOUBLE, products BIGINT, entered
     BIGINT, left_out BIGINT

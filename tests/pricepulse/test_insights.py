@@ -10,7 +10,7 @@ import pytest
 
 from tests import oracle
 from tests.pipeline import Pipeline
-from tests.served import DAY, VOUCH, Served, T, look, serving
+from tests.served import DAY, HOUR, VOUCH, Served, T, look, serving
 
 Move = tuple[str, str, datetime, Any, Any]
 
@@ -122,14 +122,23 @@ def test_by_hand(pipeline: Pipeline) -> None:
 
 
 def test_a_build_of_an_older_release_is_no_fault(pipeline: Pipeline) -> None:
-    """It has no view `price_change` yet; the first build of this release follows by itself."""
+    """It lacks a table, or a file; the first build of this release follows by itself."""
     pipeline.put([look("a", "1", DAY, "1")])
     pipeline.build()
     path = pipeline.version() / "warehouse.duckdb"
     path.chmod(0o644)
     with duckdb.connect(str(path)) as file:
-        file.execute("DROP VIEW price_change")
+        file.execute("DROP TABLE price_move")
     with serving(pipeline.folder) as client:
         answer = client.get("/api/v1/price-drops")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert client.get("/api/v1/products").status_code == 200
+    (pipeline.version() / "trend.arrow").unlink()
+    with serving(pipeline.folder) as client:
+        answer = client.get("/api/v1/products")
+        assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
+        pipeline.put([look("a", "1", HOUR, "1")])
+        pipeline.build(full=True)
+        while client.get("/api/v1/products").status_code == 503:
+            pass
+        assert client.get("/api/v1/price-drops").status_code == 200

@@ -6,33 +6,18 @@ from warehouse.connection import Version
 from warehouse.queries.products import LISTED
 
 Direction = Literal["drops", "rises"]
-# What can be bought, and was seen so lately that its price is still vouched for.
-CURRENT = """
-o.last_observed_at >= b.as_of - to_microseconds((b.vouch_days * 86400e6)::BIGINT)
-    AND o.availability IN ('InStock', 'LimitedAvailability', 'PreOrder', 'BackOrder')
-"""
 OF_CATEGORY = (
     "($category IS NULL OR p.category_slug = $category "
     "OR starts_with(p.category_slug, $category || '.'))"
 )
-# What holds now began with the last change of price or after it, so only offers whose price_since is
-# in the window are looked at.
 MOVED = f"""
-WITH lately AS (
-    SELECT o.* FROM offer AS o, build AS b
-    WHERE {CURRENT} AND o.price_since >= b.as_of - to_days($days)
-        AND ($retailer IS NULL OR o.retailer = $retailer)
-), last_change AS (
-    SELECT c.* FROM price_change AS c JOIN lately USING (offer_id)
-    QUALIFY row_number() OVER (PARTITION BY offer_id ORDER BY changed_at DESC) = 1
-)
-SELECT o.product_id, o.offer_id, p.title, p.brand, p.category, p.category_slug, p.image_url,
-    o.retailer, o.sku, o.url, o.condition, o.price, c.price_before, o.currency, c.change_ratio,
-    c.changed_at, c.before_seen_at
-FROM last_change AS c JOIN lately AS o USING (offer_id) JOIN product AS p USING (product_id), build AS b
-WHERE c.changed_at >= b.as_of - to_days($days) AND c.price = o.price AND c.currency = o.currency
-    AND {{direction}} AND {OF_CATEGORY}
-ORDER BY abs(c.change_ratio) DESC, c.changed_at DESC, o.offer_id LIMIT $limit OFFSET $offset
+SELECT c.*, p.title, p.brand, p.category, p.category_slug, p.image_url,
+    o.retailer, o.sku, o.url, o.condition
+FROM price_move AS c JOIN offer AS o USING (offer_id) JOIN product AS p ON p.product_id = c.product_id,
+    build AS b
+WHERE c.changed_at >= b.as_of - to_days($days) AND {{direction}} AND {OF_CATEGORY}
+    AND ($retailer IS NULL OR o.retailer = $retailer)
+ORDER BY abs(c.change_ratio) DESC, c.changed_at DESC, c.offer_id LIMIT $limit OFFSET $offset
 """
 # Smaller steps are rounding and re-pricing by a penny.
 LEAST_RATIO = 0.01
