@@ -12,7 +12,7 @@ import numpy as np
 from pricepulse.chart_axes import BOLD, Tick, fitted, price_range, price_ticks, time_ticks, width_of
 from pricepulse.chart_steps import Line, lowest, steps, trace
 from pricepulse.chart_style import FONTS, SHOPS, sheet
-from pricepulse.chart_svg import Area, Sizes, circle, clean, number, text_at
+from pricepulse.chart_svg import Area, Sizes, circle, clean, diamond, number, text_at
 from pricepulse.chart_words import Chart, Seen, description, footnote, heading
 
 # Steps in one picture; more are merged, at some 35 characters each: under 60 kB with all the rest.
@@ -239,8 +239,10 @@ def _paths(line: Line, keep: Any, area: Area, style: str, most: int) -> Iterator
 
 
 def _marks(seen: Seen, area: Area, sizes: Sizes) -> Iterator[str]:
-    """The lowest price and its value, unless there was no other; the price now."""
+    """Anomalies; the lowest price and its value, unless there was no other; the price now."""
     chart, scale = seen.chart, sizes.scale
+    for at, price in seen.odd:
+        yield diamond(float(area.x(at)), float(area.y(price)), 4.5 * scale, "odd thin")
     if seen.low is not None and not seen.constant:
         since, price = seen.low
         x, y = float(area.x(since)), float(area.y(price))

@@ -20,6 +20,7 @@ class Colours(NamedTuple):
     muted: str
     grid: str
     axis: str
+    odd: str
     shops: tuple[str, ...]
 
 
@@ -29,6 +30,7 @@ LIGHT = Colours(
     muted="#5d6670",
     grid="#e9ecef",
     axis="#adb5bd",
+    odd="#b42318",
     shops=("#0072b2", "#d55e00", "#00875f", "#b8568f", "#9a7400", "#4d86b8"),
 )
 DARK = Colours(
@@ -37,6 +39,7 @@ DARK = Colours(
     muted="#a3adb8",
     grid="#272e36",
     axis="#59636e",
+    odd="#ff7a70",
     shops=("#56b4e9", "#ff8a47", "#2bbf91", "#e08fbd", "#e6b422", "#9fb4ff"),
 )
 
@@ -54,7 +57,7 @@ def sheet(theme: str, scale: float) -> str:
 
 
 def _rules(theme: str, colours: Colours, scale: float, *, only_colours: bool = False) -> str:
-    back, ink, muted, grid, axis, shops = colours
+    back, ink, muted, grid, axis, odd, shops = colours
     rules = {
         "text": f"fill:{ink}",
         ".ink": f"fill:{ink}",
@@ -66,6 +69,7 @@ def _rules(theme: str, colours: Colours, scale: float, *, only_colours: bool = F
         ".list": f"stroke:{muted}",
         ".now": f"fill:{ink};stroke:{back}",
         ".low": f"fill:{back};stroke:{ink}",
+        ".odd": f"fill:{back};stroke:{odd}",
         ".halo": f"stroke:{back}",
         ".other": f"stroke:{axis}",
         **{f".shop{n}": f"stroke:{colour}" for n, colour in enumerate(shops)},

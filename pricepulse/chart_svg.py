@@ -51,6 +51,12 @@ def circle(x: float, y: float, radius: float, style: str) -> str:
     return f'<circle class="{style}" cx="{number(x)}" cy="{number(y)}" r="{number(radius)}"/>'
 
 
+def diamond(x: float, y: float, reach: float, style: str) -> str:
+    corners = ((x, y - reach), (x + reach, y), (x, y + reach), (x - reach, y))
+    points = " ".join(f"{number(left)},{number(top)}" for left, top in corners)
+    return f'<polygon class="{style}" points="{points}"/>'
+
+
 def text_at(
     text: str, x: float, y: float, style: str = "", *, size: float = 0, anchor: str = ""
 ) -> str:

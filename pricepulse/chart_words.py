@@ -10,7 +10,8 @@ from pricepulse.chart_steps import Line
 @dataclass(frozen=True, kw_only=True)
 class Chart:
     """`lines`: the offers to compare, the most telling first, all in `currency`. `best`: which shop
-    has the lowest price now, and that price. `left_out`: what is not shown, `2 offers in USD`."""
+    has the lowest price now, and that price. `left_out`: what is not shown, `2 offers in USD`. `odd`:
+    since when and at which price there was an anomaly."""
 
     key: str
     title: str
@@ -18,6 +19,7 @@ class Chart:
     lines: Sequence[Line]
     best: tuple[str, int] | None
     left_out: Sequence[str]
+    odd: Sequence[tuple[int, int]]
     start: int
     end: int
     width: int
@@ -37,6 +39,13 @@ class Seen:
     lines: Sequence[Line]
     lowest: Line
     low: tuple[int, int] | None
+
+    @property
+    def odd(self) -> list[tuple[int, int]]:
+        """The anomalies within the window, at prices that it shows."""
+        chart = self.chart
+        most = max((int(line.price.max()) for line in self.lines), default=0)
+        return [(at, price) for at, price in chart.odd if chart.start <= at and price <= most]
 
     @property
     def constant(self) -> bool:
@@ -92,6 +101,8 @@ def footnote(seen: Seen, hidden: int, *, dotted: bool, dashed: bool) -> str:
         said.append("dotted: out of stock")
     if dashed:
         said.append("dashed: list price")
+    if seen.odd:
+        said.append("diamond: unusual")
     left_out = [*seen.chart.left_out]
     if hidden:
         left_out.insert(0, "1 more offer" if hidden == 1 else f"{hidden} more offers")
@@ -118,6 +129,8 @@ def description(seen: Seen) -> str:
         elif not line.available[-1]:
             last += ", out of stock"
         said.append(last + ".")
+    for at, price in seen.odd:
+        said.append(f"Unusual: {chart.money(price)} on {day_text(at)}.")
     if not seen.lines:
         said.append("No price is known in this period.")
     if chart.left_out:

@@ -119,6 +119,7 @@ def _svg(version: Version, at: int, period: str, width: int, height: int, theme:
             lines=lines,
             best=(best.retailer, best.price) if best else None,
             left_out=left_out,
+            odd=_odd(version, at, page.currency),
             # A product that was seen once, a moment ago, has a day all the same.
             start=end - span if span else min(first, end - DAY),
             end=end,
@@ -165,6 +166,15 @@ def _lines(
         )
         found.append((rank, line))
     return [line for _, line in sorted(found, key=itemgetter(0))], _told(left_out)
+
+
+def _odd(version: Version, at: int, currency: str) -> list[tuple[int, int]]:
+    """When and at which price something looked wrong; not what is only no longer seen."""
+    return [
+        (row["began_at"], row["price"])
+        for row in version.columns.mart("anomaly", at)
+        if row["kind"] != "stale" and row["currency"] == currency
+    ]
 
 
 def _told(left_out: Counter[str]) -> list[str]:

@@ -204,7 +204,7 @@ def hourly(years: int, shops: int) -> Chart:
                 np.zeros(many, np.int64), rng.random(many) > 0.1)  # fmt: skip
     lines = [line._replace(label=f"shop {n}", price=line.price + n * 500) for n in range(shops)]
     return Chart(
-        key="1", title="Hourly", currency="EUR", lines=lines, best=None, left_out=(),
+        key="1", title="Hourly", currency="EUR", lines=lines, best=None, left_out=(), odd=(),
         start=end - years * YEAR, end=end, width=600, height=240, theme="auto",
     )  # fmt: skip
 
@@ -230,3 +230,14 @@ def test_what_xml_cannot_hold_is_left_out() -> None:
     drawn = Drawn.read(svg.encode())
     assert drawn.root.findtext(f"{SVG}title") == "Price history of abcdef 奶茶 🎉"
     assert "No price known in this period" in drawn.texts()
+
+
+def test_anomalies_are_marked_where_they_are() -> None:
+    chart = hourly(1, 1)
+    middle, top = (chart.start + chart.end) // 2, int(chart.lines[0].price.max())
+    told = [(middle, top), (chart.start - 1, top), (middle, top * 9)]
+    svg = render(Chart(**{**vars(chart), "odd": told}))
+    assert svg.count('class="odd thin"') == 1  # the others are before the window, or off the scale
+    assert "diamond: unusual" in svg
+    assert "Unusual: " in svg
+    assert "diamond" not in render(chart)
