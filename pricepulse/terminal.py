@@ -107,7 +107,8 @@ def told_rates(file: RatesFile, stored: Stored) -> str:
     days = "1 day" if file.days == 1 else f"{file.days:,} days"
     currencies = "1 currency" if len(file.currencies) == 1 else f"{len(file.currencies)} currencies"
     span = f"{file.first}" if file.days == 1 else f"{file.first} to {file.last}"
-    told = [f"{days} ({span})", currencies, f"{stored.new:,} rates new"]
+    new = "1 rate new" if stored.new == 1 else f"{stored.new:,} rates new"
+    told = [f"{days} ({span})", currencies, new]
     if stored.corrected:
         told.append(f"{stored.corrected:,} corrected")
     if file.withdrawn:

@@ -26,6 +26,10 @@ from warehouse.lake import Lake
 MOST_BYTES = 32 << 20
 PLACES = 6
 RATE = re.compile(rf"([0-9]{{1,12}})(?:\.([0-9]{{1,{PLACES}}})0*)?", re.ASCII)
+DAY = re.compile(
+    r"[0-9]{4}-[0-9]{2}-[0-9]{2}|(?P<day>[0-9]{1,2}) (?P<month>[A-Z][a-z]+) (?P<year>[0-9]{4})",
+    re.ASCII,
+)
 # In the ECB's history and no longer anybody's money; a feed with them is refused, too.
 WITHDRAWN = frozenset({"CYP", "EEK", "HRK", "LTL", "LVL", "MTL", "ROL", "SIT", "SKK", "TRL"})
 # Not strptime's %B: that reads the names of whatever locale the process is in.
@@ -207,14 +211,14 @@ def _table(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
 
 def _day(cell: str, line: int, today: date) -> date:
     """`2026-11-20`, or `20 November 2026` as in the file of one day."""
+    match = DAY.fullmatch(cell)
     try:
-        number, _, rest = cell.partition(" ")
-        if rest:
-            month, _, year = rest.partition(" ")
-            cell = f"{int(year):04}-{MONTHS.index(month) + 1:02}-{int(number):02}"
-        if not re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", cell, re.ASCII):
+        if match is None:
             raise ValueError
-        day = date.fromisoformat(cell)
+        if match["month"]:
+            day = date(int(match["year"]), 1 + MONTHS.index(match["month"]), int(match["day"]))
+        else:
+            day = date.fromisoformat(cell)
     except ValueError:
         raise RatesError(
             f"line {line}: {cell[:40]!r} is no day; it should be 2026-11-20 or 20 November 2026"
