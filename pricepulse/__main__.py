@@ -60,9 +60,10 @@ def explained(error: Exception) -> tuple[int, str] | None:
     from warehouse.feed import FeedError
     from warehouse.lake import TRANSIENT, LakeError
     from warehouse.links import UnknownLink
+    from warehouse.rates import RatesError
     from warehouse.versions import BuildRunning
 
-    if isinstance(error, FeedError | LakeError | BuildRunning | UnknownLink):
+    if isinstance(error, FeedError | LakeError | BuildRunning | UnknownLink | RatesError):
         return 2, str(error)
     if isinstance(error, BuildBroken):
         return 1, str(error)
@@ -401,6 +402,26 @@ def link(undo: bool, retailer: str, sku: str, product_id: int | None, **flags: A
             return
         told = "is no longer linked by hand" if undo else f"is linked to product {product_id}"
         click.echo(f"{retailer} {sku} {told}{f', before to {before}' if before else ''}")
+        build_unless_served(settings, lake)
+
+
+@main.command()
+@data_flag
+@click.argument("file")
+def rates(file: str, **flags: Any) -> None:
+    """Store the reference rates of FILE, then build: the ECB's eurofxref-hist.csv or eurofxref.csv, or a
+    zip of it (- is the standard input). The same file again changes nothing, a corrected rate replaces."""
+    from warehouse.rates import RatesError, read_rates, store_rates
+
+    settings = configured(**flags)
+    now = datetime.now(UTC)
+    with on_disk(settings, file) as path:
+        try:
+            found = read_rates(path, now.date())
+        except RatesError as error:
+            raise RatesError(f"{file}: {error}") from None
+    with opened(settings, create=True) as lake:
+        click.echo(f"{file}: {terminal.told_rates(found, store_rates(lake, found.rates, now))}")
         build_unless_served(settings, lake)
 
 

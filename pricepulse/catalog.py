@@ -12,6 +12,7 @@ from litestar.params import FromPath, QueryParameter
 
 from pricepulse import taxonomy
 from pricepulse.contract import END, Cursor, Limit, Price, one_of, version_of
+from pricepulse.conversion import Conversion, Into, offers_in, wanted_currency
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import Page, cut, offset_of, stamp
 from warehouse.columns import Shown
@@ -101,7 +102,8 @@ class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 class Offer(msgspec.Struct, frozen=True, kw_only=True):
     """`price` since `price_since`, last seen `observed_at`; `fresh` while that observation still
-    vouches for it. `unit_price` is per kg, l, m or piece."""
+    vouches for it. `unit_price` is per kg, l, m or piece. With `currency=`, `original_…` is what the shop
+    asks."""
 
     offer_id: str
     retailer: str
@@ -119,9 +121,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     fresh: bool
     unit_price: Decimal | None
     unit_price_unit: str | None
+    original_price: float | Decimal | msgspec.UnsetType = msgspec.UNSET
+    original_currency: str | msgspec.UnsetType = msgspec.UNSET
 
     @classmethod
-    def from_shown(cls, shown: Shown, version: Version) -> "Offer":
+    def from_shown(cls, shown: Shown, version: Version, original: Shown | None = None) -> "Offer":
         observed_at = EPOCH + timedelta(microseconds=shown.last_observed_at)
         unit_price, unit = _unit_price(shown)
         return cls(
@@ -141,13 +145,16 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
             fresh=version.vouched_since is not None and observed_at >= version.vouched_since,
             unit_price=unit_price,
             unit_price_unit=unit,
+            original_price=amount(original.price) if original else msgspec.UNSET,
+            original_currency=original.currency if original else msgspec.UNSET,
         )
 
 
 class Product(msgspec.Struct, frozen=True, kw_only=True):
     """`best`: the cheapest new offer in stock whose price an observation still vouches for, in the
     currency of most offers; null where there is none. `change_30d_ratio`: how the best price moved
-    in 30 days; `score`: the highest of its genuine deals."""
+    in 30 days; `score`: the highest of its genuine deals. With `currency=` all offers compete for `best`,
+    and `conversion` says how; the change and the score stay those of the product's own currency."""
 
     product_id: str
     title: str | None
@@ -163,6 +170,7 @@ class Product(msgspec.Struct, frozen=True, kw_only=True):
     change_30d_ratio: float | None
     score: int | None
     offers: list[Offer]
+    conversion: Conversion | None
     first_observed_at: datetime
     last_observed_at: datetime
     as_of: datetime | None
@@ -286,10 +294,16 @@ def lookup_product(
 
 
 @get("/products/{product_id:str}", tags=["catalog"], opt={"versioned": True})
-async def get_product(request: Request[Any, Any, Any], product_id: FromPath[str]) -> Product:
-    """A product with all its offers and their current prices."""
+async def get_product(
+    request: Request[Any, Any, Any], product_id: FromPath[str], currency: Into = None
+) -> Product:
+    """A product with all its offers and their current prices.
+
+    `currency` converts them with the reference rates of the newest day up to `as_of`, at most 7 days
+    old; what cannot be converted is left out and counted in `conversion`."""
     version = version_of(request)
-    return _product(version, known_product(version, product_id))
+    at = known_product(version, product_id)
+    return _product(version, at, wanted_currency(version, currency) if currency else None)
 
 
 @get("/search", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
@@ -379,11 +393,16 @@ def _plain(amount: Decimal | None) -> Decimal | None:
     return None if amount is None else plain(amount)
 
 
-def _product(version: Version, at: int) -> Product:
+def _product(version: Version, at: int, wanted: str | None = None) -> Product:
     page, shown = version.columns.page(at)
     (signal,) = version.columns.mart("product_signal", at)
-    offers = [Offer.from_shown(each, version) for each in shown]
-    best = str(page.best_offer_id)
+    if wanted is None:
+        best_id, conversion = page.best_offer_id, None
+        offers = [Offer.from_shown(each, version) for each in shown]
+    else:
+        converted, best_id, conversion = offers_in(version, wanted, shown)
+        offers = [Offer.from_shown(each, version, original) for original, each in converted]
+    best = str(best_id)
     mpn = next((each.mpn for each in shown if each.mpn), None)
     attributes: dict[str, Any] = {
         "unit_quantity": _plain(page.unit_quantity),
@@ -400,11 +419,12 @@ def _product(version: Version, at: int) -> Product:
         category_path=page.category.split(" > ") if page.category else [],
         image_url=page.image_url,
         attributes={name: value for name, value in attributes.items() if value is not None},
-        currency=page.currency,
+        currency=wanted or page.currency,
         best=next((offer for offer in offers if offer.offer_id == best), None),
         change_30d_ratio=rounded(signal["change_30d_ratio"]),
         score=signal["score"],
         offers=offers,
+        conversion=conversion,
         first_observed_at=page.first_observed_at.replace(tzinfo=UTC),
         last_observed_at=page.last_observed_at.replace(tzinfo=UTC),
         as_of=version.as_of,

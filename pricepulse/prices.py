@@ -14,6 +14,7 @@ from litestar.params import FromPath, QueryParameter
 
 from pricepulse.catalog import Text, known_product
 from pricepulse.contract import one_of, version_of
+from pricepulse.conversion import Into, SeriesConversion, Tally, prices_in, wanted_currency
 from pricepulse.errors import InvalidInputError
 from warehouse import history
 from warehouse.columns import Listed
@@ -23,7 +24,8 @@ Money = list[float | Decimal]
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):
-    """One offer in one currency, column by column; times are Unix seconds.
+    """One offer in one currency, column by column; times are Unix seconds. With `currency=` an offer is
+    one series, whatever currencies it was in.
 
     Spells: `t` and `until` (first and last observed), `price`, `list_price`, `availability`,
     `observations`. Periods: `t` (the period's start in UTC) and `open` to `mean`; periods of which
@@ -49,6 +51,7 @@ class Series(msgspec.Struct, frozen=True, kw_only=True):
 class History(msgspec.Struct, frozen=True, kw_only=True):
     product_id: str
     resolution: str
+    conversion: SeriesConversion | None
     as_of: datetime | None
     version: int
     series: list[Series]
@@ -68,12 +71,17 @@ async def get_history(
     from_: From = None,
     to: To = None,
     retailer: Text = None,
+    currency: Into = None,
 ) -> History:
     """Price history of a product, ready to plot.
 
     `spells`: stretches without a change. `day`, `week` (from Monday), `month`: open, close, min, max
     and time-weighted mean; a price holds until it changes, but not longer than an observation
-    vouches for it. `from` is included, `to` is not."""
+    vouches for it. `from` is included, `to` is not.
+
+    `currency` converts each spell with the reference rate of the day on which it began, and periods day by
+    day, each with its own rate; weeks and months are made from those. Without a rate of the 7 days up to
+    then a stretch is absent; `conversion` counts such offers."""
     version = version_of(request)
     at = known_product(version, product_id)
     start, end = _seconds("from", from_), _seconds("to", to)
@@ -81,11 +89,19 @@ async def get_history(
         raise InvalidInputError.at("/query/from", "must be before to")
     shop = retailer.strip().lower() if retailer is not None else None
     asked = Asked(version, at, resolution, start, end, shop)
+    tally = Tally(wanted_currency(version, currency)) if currency else None
     # Spells are slices, some 30 µs; periods are computed, up to milliseconds.
-    series = _spells(asked) if resolution == "spells" else await asyncio.to_thread(_periods, asked)
+    if tally is not None:
+        made = _spells_in if resolution == "spells" else _periods_in
+        series = await asyncio.to_thread(made, asked, tally)
+    elif resolution == "spells":
+        series = _spells(asked)
+    else:
+        series = await asyncio.to_thread(_periods, asked)
     return History(
         product_id=str(int(product_id)),
         resolution=resolution,
+        conversion=tally.told() if tally else None,
         as_of=version.as_of,
         version=version.number,
         series=series,
@@ -173,20 +189,83 @@ def _periods(asked: Asked) -> list[Series]:
                 history.part(mine, same), until[same], asked.resolution, asked.start, asked.end
             )
             if len(periods.t):
-                made.append(
-                    Series(
-                        offer_id=str(offer.offer_id),
-                        retailer=offer.retailer,
-                        sku=offer.sku,
-                        currency=columns.currencies[currency],
-                        t=periods.t.tolist(),
-                        open=history.money(periods.open),
-                        close=history.money(periods.close),
-                        min=history.money(periods.min),
-                        max=history.money(periods.max),
-                        mean=history.money(periods.mean),
-                    )
-                )
+                made.append(_series_of(offer, columns.currencies[currency], periods))
+    return made
+
+
+def _series_of(offer: Listed, currency: str, periods: history.Periods) -> Series:
+    return Series(
+        offer_id=str(offer.offer_id),
+        retailer=offer.retailer,
+        sku=offer.sku,
+        currency=currency,
+        t=periods.t.tolist(),
+        open=history.money(periods.open),
+        close=history.money(periods.close),
+        min=history.money(periods.min),
+        max=history.money(periods.max),
+        mean=history.money(periods.mean),
+    )
+
+
+def _spells_in(asked: Asked, tally: Tally) -> list[Series]:
+    """The spells that were observed in [start, end), whole, each in the money of its first day."""
+    version, words = asked.version, asked.version.columns.availabilities
+    listed, spells = version.columns.history(asked.at)
+    began = spells.first // history.DAY
+    (price, used), (list_price, list_used) = (
+        prices_in(version, tally.wanted, spells.currency, units, began)
+        for units in (spells.price, spells.list_price)
+    )
+    used = np.minimum(used, list_used)  # where the list price alone is too large: neither
+    spells = spells._replace(
+        price=price, list_price=np.where(spells.list_price > 0, list_price, -1)
+    )
+    made = []
+    for offer in listed:
+        if asked.retailer is not None and offer.retailer != asked.retailer:
+            continue
+        mine, rates_of = history.part(spells, offer.spells), used[offer.spells]
+        low = 0 if asked.start is None else int(mine.last.searchsorted(asked.start))
+        high = None if asked.end is None else int(mine.first.searchsorted(asked.end))
+        places = low + tally.known(rates_of[low:high])
+        if len(places):
+            mine = history.part(mine, places)
+            lists = zip(mine.list_price.tolist(), history.money(mine.list_price), strict=True)
+            columns = (
+                mine.first.tolist(),
+                mine.last.tolist(),
+                history.money(mine.price),
+                [amount if units >= 0 else None for units, amount in lists],
+                [words[code] for code in mine.availability.tolist()],
+                mine.observations.tolist(),
+            )
+            made.append(_series(offer, tally.wanted, columns))
+    return made
+
+
+def _periods_in(asked: Asked, tally: Tally) -> list[Series]:
+    """Prices in force by day, week or month, each day's in the money of that day."""
+    version = asked.version
+    as_of = int(version.as_of.timestamp()) if version.as_of else 0
+    listed, spells = version.columns.history(asked.at)
+    made = []
+    for offer in listed:
+        if asked.retailer is not None and offer.retailer != asked.retailer:
+            continue
+        mine = history.part(spells, offer.spells)
+        until = history.held_until(mine, version.vouch_seconds, as_of)
+        days = history.pieces(mine, until, "day", asked.start, asked.end)
+        price, used = prices_in(
+            version, tally.wanted, mine.currency[days.spell], mine.price[days.spell], days.number
+        )
+        places = tally.known(used)
+        if len(places):
+            numbers, _, seconds = history.coarser(days, asked.resolution)
+            periods = history.folded(
+                numbers[places], price[places], seconds[places], asked.resolution
+            )
+            made.append(_series_of(offer, tally.wanted, periods))
     return made
 
 

@@ -12,6 +12,7 @@ import click
 
 if TYPE_CHECKING:  # rich and Polars load in the commands that need them: `--help` is immediate
     from warehouse.batch import Batch
+    from warehouse.rates import RatesFile, Stored
 
 LOG_SECONDS = 5.0  # in a log: one line in this time says how far it is
 
@@ -100,6 +101,21 @@ def _outcome(batch: Batch) -> str:
 
 def _unknown(batch: Batch) -> str:
     return "unknown columns " + ", ".join(batch.unknown_columns)
+
+
+def told_rates(file: RatesFile, stored: Stored) -> str:
+    days = "1 day" if file.days == 1 else f"{file.days:,} days"
+    currencies = "1 currency" if len(file.currencies) == 1 else f"{len(file.currencies)} currencies"
+    span = f"{file.first}" if file.days == 1 else f"{file.first} to {file.last}"
+    new = "1 rate new" if stored.new == 1 else f"{stored.new:,} rates new"
+    told = [f"{days} ({span})", currencies, new]
+    if stored.corrected:
+        told.append(f"{stored.corrected:,} corrected")
+    if file.withdrawn:
+        told.append(f"passed over, because withdrawn: {', '.join(file.withdrawn)}")
+    if stored == (0, 0):
+        told.append("nothing changed")
+    return "; ".join(told)
 
 
 def facts(rows: Sequence[tuple[str, str]]) -> None:

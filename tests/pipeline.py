@@ -16,6 +16,7 @@ from jobs.marts import MARTS
 from warehouse import batch, build, columns
 from warehouse.feed import open_feed
 from warehouse.lake import Lake
+from warehouse.rates import Stored, read_rates, store_rates
 from warehouse.search import Filters, SearchIndex
 
 NOW = datetime(2026, 11, 22, 17, tzinfo=UTC)
@@ -70,6 +71,12 @@ class Pipeline:
         content = batch.content_hash(path)
         feed = open_feed(path, chunk_rows=chunk_rows)
         return batch.append(self.lake, feed, content=content, now=now, **how)
+
+    def put_rates(self, text: str, now: datetime = NOW) -> Stored:
+        """Deliver a file of reference rates."""
+        path = self.folder / "rates.csv"
+        path.write_text(text)
+        return store_rates(self.lake, read_rates(path, NOW.date()).rates, now)
 
     def build(self, **how: Any) -> build.Built:
         return build.build(self.folder, self.lake, MARTS, **how)

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import httpx
 
 from pricepulse.demo import market
 from tests import oracle
+from tests.oracle_rates import Table, ecb, working_days
 from tests.pipeline import NOW, Pipeline
 
 Row = dict[str, Any]
@@ -128,6 +129,17 @@ SHELF: list[Row] = [
 ]  # fmt: skip
 
 
+def reference_rates() -> Table:
+    """Until the Friday before T, a Sunday, for as long as the market goes back; two weeks are missing."""
+    table = working_days(date(2026, 11, 20), 60)
+    for back in range(27, 41):
+        table.pop(date(2026, 11, 20) - timedelta(days=back), None)
+    return table
+
+
+RATES = reference_rates()
+
+
 @dataclass(frozen=True)
 class Served:
     """The client of the shared server, and what the oracle makes of the rows behind it."""
@@ -177,6 +189,7 @@ def shared_server(folder: Path) -> Iterator[Served]:
     rows = [*market_rows(), *SHELF]
     pipeline = Pipeline(folder)
     pipeline.put(rows)
+    pipeline.put_rates(ecb(RATES))
     pipeline.build()
     pipeline.lake.close()
     with serving(folder) as client:

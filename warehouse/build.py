@@ -29,13 +29,14 @@ from warehouse import columns, search, spells, versions
 from warehouse.lake import Lake
 from warehouse.marts import Marts, insert
 from warehouse.offers import extended_offers, newest_details, offers_of
+from warehouse.rates import show_rates
 
 SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 # Whatever shapes a version: a file that other code made is not extended but built anew.
 SHAPING = (
-    "build.py", "catalog.sql", "columns.py", "marts.py", "marts.sql", "offers.py", "search_index.py", "spells.py",
-    "staged.py", "warehouse.sql",
+    "build.py", "catalog.sql", "columns.py", "marts.py", "marts.sql", "offers.py", "rates.py",
+    "search_index.py", "spells.py", "staged.py", "warehouse.sql",
 )  # fmt: skip
 SCHEMA_HASH = hashlib.sha256(
     b"".join((Path(__file__).parent / name).read_bytes() for name in SHAPING)
@@ -150,10 +151,11 @@ class _Since:
     observations: pl.DataFrame
     details: pl.DataFrame
     links: pl.DataFrame
+    rates: int
 
     @property
     def nothing(self) -> bool:
-        return self.observations.is_empty() and self.links.is_empty()
+        return self.observations.is_empty() and self.links.is_empty() and not self.rates
 
     @classmethod
     def read(cls, lake: Lake, previous: _Previous, snapshot: int) -> _Since | None:
@@ -162,7 +164,9 @@ class _Since:
             if lake.count_inserted("observation", previous.version, snapshot) > RANGE_ROWS:
                 return None
             tables = ("observation", "offer_detail", "offer_link")
-            return cls(*(lake.inserted(table, previous.version, snapshot) for table in tables))
+            rates = lake.count_inserted("reference_rate", previous.version, snapshot)
+            new = [lake.inserted(table, previous.version, snapshot) for table in tables]
+            return cls(new[0], new[1], new[2], rates)
         except duckdb.InvalidInputException:
             return None
 
@@ -193,6 +197,7 @@ class _Work:
             self.db.execute(f"CREATE TEMP TABLE {table}")
 
     def fold_everything(self) -> None:
+        show_rates(self.lake, self.snapshot, self.db)
         low, end = 0, 2**ID_BITS
         while low < end:
             low = self._fold_from(low, end)
@@ -243,6 +248,8 @@ class _Work:
 
     def increment(self, since: _Since) -> None:
         """Fold what is new into the copied file."""
+        if since.rates:
+            show_rates(self.lake, self.snapshot, self.db)
         new = since.observations
         touched = new.select("offer_id").unique()
         self._insert("touched", touched)

@@ -10,6 +10,7 @@ from typing import Any
 import duckdb
 
 from warehouse.columns import Columns
+from warehouse.conversion import Rates
 from warehouse.search import SearchIndex, SearchIndexError
 from warehouse.versions import current_tag
 
@@ -34,6 +35,7 @@ class Version:
     vouch_seconds: int
     vouched_since: datetime | None  # a price observed before is no longer vouched for
     columns: Columns
+    rates: Rates
     index: SearchIndex
     file: duckdb.DuckDBPyConnection
 
@@ -49,6 +51,7 @@ class Version:
             vouch_seconds=int(row[2] * 86400),
             vouched_since=row[1].replace(tzinfo=UTC) - timedelta(days=row[2]) if row[1] else None,
             columns=Columns(folder),
+            rates=Rates.read(file),
             index=SearchIndex.open(folder / "search"),
             file=file,
         )

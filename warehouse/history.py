@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 
@@ -45,6 +45,15 @@ def part(spells: Spells, keep: Any) -> Spells:
     return Spells(*(column[keep] for column in spells))
 
 
+class Pieces(NamedTuple):
+    """What held, cut at the borders of periods: the period's number, the spell's place and for how many
+    seconds it held there."""
+
+    number: Ints
+    spell: Ints
+    seconds: Ints
+
+
 def periods(
     spells: Spells, until: Ints, resolution: Resolution, start: int | None, end: int | None
 ) -> Periods:
@@ -52,29 +61,46 @@ def periods(
 
     `until` comes from `held_until`; `start` and `end` (seconds) bound what is looked at.
     """
+    cut = pieces(spells, until, resolution, start, end)
+    return folded(cut.number, spells.price[cut.spell], cut.seconds, resolution)
+
+
+def coarser(cut: Pieces, resolution: Resolution) -> Pieces:
+    """Days' pieces with the number of the week or month in which the day lies."""
+    return cut._replace(number=_number(cut.number * DAY, resolution))
+
+
+def pieces(
+    spells: Spells, until: Ints, resolution: Resolution, start: int | None, end: int | None
+) -> Pieces:
+    """The spells, in order, cut at the borders of days, weeks or months, as `periods` takes them."""
     first = spells.first if start is None else np.maximum(spells.first, start)
     until = until if end is None else np.minimum(until, end)
     # A price seen at a single instant has no duration, but its period knows it.
     lasting = (until > first) | ((until == first) & (first == spells.first))
     if end is not None:
         lasting &= first < end
-    first, until, price = first[lasting], until[lasting], spells.price[lasting]
+    place = np.flatnonzero(lasting)
+    first, until = first[place], until[place]
     begin = _number(first, resolution)
     finish = _number(np.maximum(until - 1, first), resolution)
     counts = finish - begin + 1
     piece = np.repeat(np.arange(len(first)), counts)
     number = np.arange(len(piece)) - np.repeat(np.cumsum(counts) - counts, counts) + begin[piece]
-    starts = _start(number, resolution)
     seconds = np.minimum(until[piece], _start(number + 1, resolution)) - np.maximum(
-        first[piece], starts
+        first[piece], _start(number, resolution)
     )
+    return Pieces(number, place[piece], seconds)
+
+
+def folded(number: Ints, prices: Ints, seconds: Ints, resolution: Resolution) -> Periods:
+    """One row a period from its pieces in order: number, price and duration of each."""
     edges = np.flatnonzero(np.diff(number, prepend=-1))
     if not len(edges):
         return Periods(*(np.empty(0, np.int64) for _ in range(6)))
-    prices = price[piece]
-    last = np.append(edges[1:], len(piece)) - 1
+    last = np.append(edges[1:], len(number)) - 1
     return Periods(
-        t=starts[edges],
+        t=_start(number[edges], resolution),
         open=prices[edges],
         close=prices[last],
         min=np.minimum.reduceat(prices, edges),

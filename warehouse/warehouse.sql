@@ -137,6 +137,12 @@ COMMENT ON COLUMN superseded.batch_id IS 'The batch that delivered it.';
 COMMENT ON COLUMN superseded.line IS 'Its line there.';
 COMMENT ON COLUMN superseded.superseded_by IS 'The batch whose price counts.';
 
+CREATE TABLE reference_rate (day DATE, currency VARCHAR, per_eur DECIMAL(18, 6));
+COMMENT ON TABLE reference_rate IS 'Daily euro reference rates of the ECB, as far as they were ingested; EUR itself is 1 on each of their days.';
+COMMENT ON COLUMN reference_rate.day IS 'The day of the rate. Weekends and holidays of TARGET have none.';
+COMMENT ON COLUMN reference_rate.currency IS 'ISO 4217 code.';
+COMMENT ON COLUMN reference_rate.per_eur IS 'Units of the currency for 1 EUR.';
+
 CREATE VIEW price_change AS
 SELECT s.offer_id, s.first_observed_at AS changed_at, s.before_seen_at, s.price_before, s.price, s.currency,
     s.price / s.price_before - 1 AS change_ratio
@@ -198,3 +204,21 @@ CREATE MACRO price_history(product) AS TABLE
     SELECT o.retailer, o.sku, s.* FROM price_spell AS s JOIN offer AS o USING (offer_id)
     WHERE o.product_id = product ORDER BY o.retailer, o.sku, s.first_observed_at;
 COMMENT ON MACRO TABLE price_history IS 'price_history(product_id): every spell of every offer of a product.';
+-- In whole numbers of 128 bits, because a division of decimals is a DOUBLE: price and rate have at most
+-- 10^18 units each. The price stays outside of the subquery, which so runs once for each day and pair of
+-- currencies; the lambda is there to name its answer (0.4 s for 300,000 prices, else 9 s).
+CREATE MACRO converted(price, from_currency, to_currency, day) AS CASE
+    WHEN from_currency = to_currency THEN price::DECIMAL(18, 4)
+    ELSE list_transform([(
+        SELECT max_by({
+            'of': (f.per_eur::DECIMAL(30, 6) * 1000000)::HUGEINT, 'into': (t.per_eur::DECIMAL(30, 6) * 1000000)::HUGEINT
+        }, f.day)
+        FROM (SELECT from_currency AS known, to_currency AS wanted, day::DATE AS on_day) AS asked
+        JOIN reference_rate AS f ON f.currency = asked.known AND f.day BETWEEN asked.on_day - 7 AND asked.on_day
+        JOIN reference_rate AS t ON t.currency = asked.wanted AND t.day = f.day
+    )], lambda rate: (TRY_CAST(
+        (2 * (price::DECIMAL(30, 4) * 10000)::HUGEINT * rate['into'] + rate['of']) // (2 * rate['of'])
+        AS DECIMAL(18, 0)
+    ) * 0.0001::DECIMAL(4, 4))::DECIMAL(18, 4))[1]
+END;
+COMMENT ON MACRO converted IS 'converted(price, from_currency, to_currency, day): the price with the newest reference rates of both currencies on or before that day, to 1/10,000, half up; NULL where there are none of the last 7 days.';

@@ -196,6 +196,7 @@ def test_a_product_page_whole(served: Served) -> None:
         "image_url": "https://alpha.example/k.png",
         "attributes": {"unit_quantity": Decimal("0.5"), "unit": "kg", "mpn": "ZK-17"},
         "currency": "EUR",
+        "conversion": None,
         "change_30d_ratio": None,
         "score": None,
         "first_observed_at": "2026-11-02T17:00:00Z",

@@ -8,6 +8,7 @@ import os
 import socket
 import subprocess
 import sys
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -20,7 +21,7 @@ import pytest
 
 from pricepulse.demo_data import feed_of
 from pricepulse.settings import SettingsError
-from tests.command import COMMAND, csv, environment, run, until
+from tests.command import COMMAND, csv, environment, ready, run, serving, until
 from tests.pipeline import open_lake
 from warehouse.versions import building, current_tag
 
@@ -64,7 +65,7 @@ def test_help_imports_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    for name in ("serve", "ingest", "build", "status", "link", "demo"):
+    for name in ("serve", "ingest", "build", "status", "link", "rates", "demo"):
         assert f"\n  {name} " in done.stdout
 
 
@@ -225,6 +226,75 @@ def test_link(data: Path, tmp_path: Path) -> None:
     refused(run(data, "link", "--undo", "shop", "1"), 2, "has no manual link to take back")
     for words in (["link", "shop", "1"], ["link", "--undo", "shop", "1", products[0]]):
         assert run(data, *words).returncode == 2
+
+
+def test_rates(data: Path, feed: Path, tmp_path: Path) -> None:
+    file = tmp_path / "eurofxref-hist.csv"
+    file.write_text("Date,USD,CYP,\n2026-11-20,1.25,N/A,\n1999-01-04,1.1789,0.58231,\n")
+    done = run(data, "rates", file)
+    assert (done.returncode, done.stderr) == (0, "")
+    told, built = done.stdout.splitlines()
+    assert told == (
+        f"{file}: 2 days (1999-01-04 to 2026-11-20); 1 currency; 2 rates new; "
+        "passed over, because withdrawn: CYP"
+    )
+    assert built.startswith("full build: version ")
+    run(data, "ingest", feed)
+    before = snapshot(data), current_tag(data)
+    again = run(data, "rates", "-", stdin=file.read_bytes())
+    assert "; 0 rates new; " in again.stdout
+    assert "; nothing changed\n" in again.stdout
+    assert "nothing new: version " in again.stdout
+    for content, words in (
+        (b"", "is empty"),
+        (b"Date,USD\n2026-11-20,0\n", "line 2: the rate '0'"),
+    ):
+        wrong = tmp_path / "wrong.csv"
+        wrong.write_bytes(content)
+        refused(run(data, "rates", wrong), 2, f"{wrong}: {words}" if content else words)
+    refused(run(data, "rates", tmp_path / "none.csv"), 2, "No such file")
+    refused(run(data, "rates", tmp_path), 2, "Is a directory")
+    refused(run(tmp_path / "other", "rates", wrong), 2, "line 2: the rate '0'")
+    assert not (tmp_path / "other").exists()
+    assert (snapshot(data), current_tag(data)) == before
+    file.write_text("Date, USD, JPY, \n20 November 2026, 1.1532, 178.05, \n")
+    with zipfile.ZipFile(tmp_path / "eurofxref.zip", "w") as archive:
+        archive.write(file, "eurofxref.csv")
+    corrected = run(data, "rates", tmp_path / "eurofxref.zip")
+    assert "1 day (2026-11-20); 2 currencies; 1 rate new; 1 corrected\n" in corrected.stdout
+    assert "incremental build: version " in corrected.stdout
+    with duckdb.connect(str(data / "warehouse.duckdb"), read_only=True) as shown:
+        found = shown.execute("SELECT day::VARCHAR, currency, per_eur::VARCHAR FROM reference_rate")
+        assert sorted(found.fetchall()) == [
+            ("1999-01-04", "EUR", "1.000000"),
+            ("1999-01-04", "USD", "1.178900"),
+            ("2026-11-20", "EUR", "1.000000"),
+            ("2026-11-20", "JPY", "178.050000"),
+            ("2026-11-20", "USD", "1.153200"),
+        ]
+
+
+def test_rates_beside_a_server(data: Path, feed: Path, tmp_path: Path) -> None:
+    """It builds them by itself, and a page then converts."""
+    run(data, "ingest", feed)
+    file = tmp_path / "eurofxref.csv"
+    file.write_text(f"Date,USD\n{NOW.date()},1.5\n{NOW.date() - timedelta(days=1)},1.5\n")
+    address = f"/api/v1/products/{product_ids(data)[0]}"
+    with serving(data, log=tmp_path / "log") as server:
+        until(lambda: ready(server), "the server is ready")
+        done = run(data, "rates", file)
+        assert "a server is running" in done.stdout
+        asked = {"currency": "USD"}
+        page = until(
+            lambda: (
+                answer.json()
+                if (answer := server.client.get(address, params=asked)).is_success
+                else None
+            ),
+            "the rates are in service",
+        )
+    assert page["best"]["price"] == 14.985
+    assert page["conversion"]["left_out"] == 0
 
 
 def product_ids(data: Path) -> list[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests import oracle
+from tests.oracle_rates import ecb, working_days
 from tests.pipeline import Pipeline
 from tests.timelines import markets, shuffled, split
 from warehouse import build as building
@@ -111,12 +112,17 @@ def test_any_split_in_any_order_with_repeats_gives_the_same(
 def test_incremental_equals_full_after_every_batch(
     pipelines: Pipelines, rows: list[oracle.Row], order: int, cuts: list[int]
 ) -> None:
-    """Two prices of one instant too: delivered in the same order, split or not."""
+    """Two prices of one instant too: delivered in the same order, split or not; and between them
+    reference rates, of which each delivery corrects those before."""
     delivered = shuffled(rows, order)
     parts, whole = pipelines(), pipelines()
     afresh = parts.beside("afresh")
     for number, batch in enumerate(split(delivered, cuts)):
         parts.put(batch)
+        rates = working_days(date(2026, 6, 1 + number), 20 + order)
+        rates[min(rates)]["USD"] += number
+        parts.put_rates(ecb(rates))
+        whole.put_rates(ecb(rates))
         assert parts.build().kind == ("incremental" if number else "full")
         afresh.build(full=True)
         assert_content(parts.content(), afresh.content(), f"after batch {number}")
