@@ -25,6 +25,7 @@ from pricepulse import (
     neighbours,
     openapi,
     prices,
+    product_page,
     statistics,
 )
 from pricepulse.answer import Answers, Json
@@ -40,6 +41,7 @@ RELEASE = version("pricepulse")
 # The domains' handlers, below /api/v1.
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     *catalog.ROUTES,
+    *product_page.ROUTES,
     prices.get_history,
     statistics.get_statistics,
     *charts.ROUTES,

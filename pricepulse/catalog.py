@@ -2,23 +2,20 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, get
-from litestar.params import FromPath, QueryParameter
+from litestar.params import QueryParameter
 
 from pricepulse import taxonomy
 from pricepulse.contract import END, Cursor, Limit, Price, one_of, version_of
-from pricepulse.conversion import Conversion, Into, offers_in, wanted_currency
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import Page, cut, offset_of, stamp
-from warehouse.columns import Shown
 from warehouse.connection import Version
-from warehouse.history import amount
-from warehouse.quality import AVAILABILITY, normal_gtin
+from warehouse.quality import AVAILABILITY
 from warehouse.queries import products as product_queries
 from warehouse.search import Filters
 
@@ -47,8 +44,6 @@ OnDeal = Annotated[
     str | None, one_of("true", "false", description="Whether an offer of it is a genuine deal.")
 ]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-PER_UNIT = {"g": (1000, "kg"), "kg": (1, "kg"), "ml": (1000, "l"), "l": (1, "l"), "m": (1, "m"),
-            "pcs": (1, "pcs")}  # fmt: skip
 
 
 class Best(msgspec.Struct, frozen=True, kw_only=True):
@@ -84,7 +79,7 @@ class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
     def from_row(cls, row: dict[str, Any]) -> "ProductSummary":
         names = ("title", "brand", "gtin", "category", "category_slug", "image_url", "currency",
                  "offers", "retailers", "availability", "score")  # fmt: skip
-        price = _plain(row["best_price"])
+        price = plain_or_none(row["best_price"])
         best = price is not None and Best(
             offer_id=str(row["best_offer_id"]),
             retailer=row["best_retailer"],
@@ -98,83 +93,6 @@ class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
             change_30d_ratio=rounded(row["change_30d_ratio"]),
             **{name: row[name] for name in names},
         )
-
-
-class Offer(msgspec.Struct, frozen=True, kw_only=True):
-    """`price` since `price_since`, last seen `observed_at`; `fresh` while that observation still
-    vouches for it. `unit_price` is per kg, l, m or piece. With `currency=`, `original_…` is what the shop
-    asks."""
-
-    offer_id: str
-    retailer: str
-    sku: str
-    url: str | None
-    condition: str
-    price: float | Decimal
-    list_price: float | Decimal | None
-    currency: str
-    shipping: float | Decimal | None
-    promotion: str | None
-    availability: str
-    price_since: datetime
-    observed_at: datetime
-    fresh: bool
-    unit_price: Decimal | None
-    unit_price_unit: str | None
-    original_price: float | Decimal | msgspec.UnsetType = msgspec.UNSET
-    original_currency: str | msgspec.UnsetType = msgspec.UNSET
-
-    @classmethod
-    def from_shown(cls, shown: Shown, version: Version, original: Shown | None = None) -> "Offer":
-        observed_at = EPOCH + timedelta(microseconds=shown.last_observed_at)
-        unit_price, unit = _unit_price(shown)
-        return cls(
-            offer_id=str(shown.offer_id),
-            retailer=shown.retailer,
-            sku=shown.sku,
-            url=shown.url,
-            condition=shown.condition,
-            price=amount(shown.price),
-            list_price=None if shown.list_price is None else amount(shown.list_price),
-            currency=shown.currency,
-            shipping=None if shown.shipping is None else amount(shown.shipping),
-            promotion=shown.promotion,
-            availability=shown.availability,
-            price_since=EPOCH + timedelta(microseconds=shown.price_since),
-            observed_at=observed_at,
-            fresh=version.vouched_since is not None and observed_at >= version.vouched_since,
-            unit_price=unit_price,
-            unit_price_unit=unit,
-            original_price=amount(original.price) if original else msgspec.UNSET,
-            original_currency=original.currency if original else msgspec.UNSET,
-        )
-
-
-class Product(msgspec.Struct, frozen=True, kw_only=True):
-    """`best`: the cheapest new offer in stock whose price an observation still vouches for, in the
-    currency of most offers; null where there is none. `change_30d_ratio`: how the best price moved
-    in 30 days; `score`: the highest of its genuine deals. With `currency=` all offers compete for `best`,
-    and `conversion` says how; the change and the score stay those of the product's own currency."""
-
-    product_id: str
-    title: str | None
-    brand: str | None
-    gtin: str | None
-    category: str | None
-    category_slug: str | None
-    category_path: list[str]
-    image_url: str | None
-    attributes: dict[str, str | float]
-    currency: str
-    best: Offer | None
-    change_30d_ratio: float | None
-    score: int | None
-    offers: list[Offer]
-    conversion: Conversion | None
-    first_observed_at: datetime
-    last_observed_at: datetime
-    as_of: datetime | None
-    version: int
 
 
 class ProductPage(Page[ProductSummary], frozen=True, kw_only=True):
@@ -256,54 +174,6 @@ def list_products(
     return ProductPage(
         items=[ProductSummary.from_row(row) for row in items], next_cursor=after, **stamp(version)
     )
-
-
-@get("/products/lookup", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
-def lookup_product(
-    request: Request[Any, Any, Any],
-    gtin: Text = None,
-    retailer: Text = None,
-    sku: Text = None,
-    url: Annotated[str | None, QueryParameter(max_length=2000)] = None,
-    product_key: Text = None,
-) -> Product:
-    """The product of a GTIN, of a retailer and its sku, of an offer's address, or of a product key."""
-    version = version_of(request)
-    given = {
-        name: value
-        for name, value in (
-            ("gtin", gtin), ("retailer", retailer), ("sku", sku), ("url", url),
-            ("product_key", product_key),
-        )
-        if value is not None
-    }  # fmt: skip
-    if set(given) not in ({"gtin"}, {"retailer", "sku"}, {"url"}, {"product_key"}):
-        raise InvalidInputError("give one of: gtin; retailer and sku; url; product_key", errors=[])
-    if gtin is not None:
-        given["gtin"] = normal_gtin(gtin) or ""
-        if not given["gtin"]:
-            raise InvalidInputError.at(
-                "/query/gtin", "must have 8, 12, 13 or 14 digits and a right check digit"
-            )
-    if retailer is not None:
-        given["retailer"] = retailer.strip().lower()
-    found = product_queries.product_of(version, **given)
-    if found is None:
-        raise NotFoundError("no offer here has that " + " and ".join(given).replace("_", " "))
-    return _product(version, known_product(version, str(found)))
-
-
-@get("/products/{product_id:str}", tags=["catalog"], opt={"versioned": True})
-async def get_product(
-    request: Request[Any, Any, Any], product_id: FromPath[str], currency: Into = None
-) -> Product:
-    """A product with all its offers and their current prices.
-
-    `currency` converts them with the reference rates of the newest day up to `as_of`, at most 7 days
-    old; what cannot be converted is left out and counted in `conversion`."""
-    version = version_of(request)
-    at = known_product(version, product_id)
-    return _product(version, at, wanted_currency(version, currency) if currency else None)
 
 
 @get("/search", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)
@@ -389,56 +259,8 @@ def rounded(ratio: float | None) -> float | None:
     return None if ratio is None else round(ratio, 4)
 
 
-def _plain(amount: Decimal | None) -> Decimal | None:
+def plain_or_none(amount: Decimal | None) -> Decimal | None:
     return None if amount is None else plain(amount)
-
-
-def _product(version: Version, at: int, wanted: str | None = None) -> Product:
-    page, shown = version.columns.page(at)
-    (signal,) = version.columns.mart("product_signal", at)
-    if wanted is None:
-        best_id, conversion = page.best_offer_id, None
-        offers = [Offer.from_shown(each, version) for each in shown]
-    else:
-        converted, best_id, conversion = offers_in(version, wanted, shown)
-        offers = [Offer.from_shown(each, version, original) for original, each in converted]
-    best = str(best_id)
-    mpn = next((each.mpn for each in shown if each.mpn), None)
-    attributes: dict[str, Any] = {
-        "unit_quantity": _plain(page.unit_quantity),
-        "unit": page.unit,
-        "mpn": mpn,
-    }
-    return Product(
-        product_id=str(page.product_id),
-        title=page.title,
-        brand=page.brand,
-        gtin=page.gtin,
-        category=page.category,
-        category_slug=page.category_slug,
-        category_path=page.category.split(" > ") if page.category else [],
-        image_url=page.image_url,
-        attributes={name: value for name, value in attributes.items() if value is not None},
-        currency=wanted or page.currency,
-        best=next((offer for offer in offers if offer.offer_id == best), None),
-        change_30d_ratio=rounded(signal["change_30d_ratio"]),
-        score=signal["score"],
-        offers=offers,
-        conversion=conversion,
-        first_observed_at=page.first_observed_at.replace(tzinfo=UTC),
-        last_observed_at=page.last_observed_at.replace(tzinfo=UTC),
-        as_of=version.as_of,
-        version=version.number,
-    )
-
-
-def _unit_price(shown: Shown) -> tuple[Decimal | None, str | None]:
-    """Price per kg, l, m or piece, to 4 decimals, where the feed told the quantity."""
-    if not shown.unit_quantity or shown.unit not in PER_UNIT:
-        return None, None
-    many, unit = PER_UNIT[shown.unit]
-    per = Decimal(shown.price) * many / shown.unit_quantity
-    return plain(per.quantize(Decimal("0.0001"))), unit
 
 
 def _filters(
@@ -477,6 +299,5 @@ def _filters(
 
 
 ROUTES = (
-    list_products, lookup_product, get_product, search_products, suggest_completions,
-    *taxonomy.ROUTES,
+    list_products, search_products, suggest_completions, *taxonomy.ROUTES,
 )  # fmt: skip

@@ -221,6 +221,7 @@ def test_a_product_page_whole(served: Served) -> None:
         "fresh": True,
         "unit_price": 56,
         "unit_price_unit": "kg",
+        "unit_price_inferred": False,
     }
     told = [
         (o["sku"], o["price"], o["currency"], o["condition"], o["availability"], o["fresh"])
@@ -286,8 +287,26 @@ def test_a_product_without_an_offer_in_stock(served: Served) -> None:
     assert [o["price"] for o in page["offers"]] == [Decimal("12.5"), 11]
     assert [(o["unit_price"], o["unit_price_unit"]) for o in page["offers"]] == [
         (50, "l"),
-        (None, None),
+        (44, "l"),  # what one shop says of the quantity holds for all
     ]
+
+
+def test_unit_prices_by_a_quantity_in_the_title(pipeline: Pipeline) -> None:
+    pipeline.put(
+        [
+            look("a", "1", HOUR, "6.60", title="Cola 6 x 330 ml"),
+            look("a", "2", HOUR, "5", title="Lamp"),
+            look("a", "3", HOUR, "5", title="Rice 2 kg", unit_quantity="2500", unit="g"),
+        ]
+    )
+    pipeline.build()
+    with TestClient(create_app(Settings.from_env({}, data=pipeline.folder))) as client:
+        found = {}
+        for sku in "123":
+            answer = client.get(f"/api/v1/products/lookup?retailer=a&sku={sku}").json()
+            names = ("unit_price", "unit_price_unit", "unit_price_inferred")
+            found[sku] = [answer["offers"][0][name] for name in names]
+    assert found == {"1": [3.3333, "l", True], "2": [None, None, False], "3": [2, "kg", False]}
 
 
 @pytest.mark.parametrize(
