@@ -25,7 +25,7 @@ from pricepulse.docs import confirmed
 from pricepulse.errors import MEDIA_TYPE, FieldError, Problem
 
 DESCRIPTION = """\
-What did this cost, when and where.
+What did this cost, when and where; is it a good price, and is the discount real.
 
 Money is an exact JSON number with its `currency` beside it; times are UTC, RFC 3339 (in
 histories Unix seconds, ready to plot); ids are opaque
@@ -38,8 +38,8 @@ SCHEMAS = "#/components/schemas/{name}"
 RESPONSES = "#/components/responses/Problem{status}"
 TAGS = {
     "catalog": "Products, offers, categories, brands, retailers, search.",
-    "prices": "Price histories and statistics.",
-    "insights": "What moved: price drops and rises, new arrivals.",
+    "prices": "Price histories, statistics, charts.",
+    "insights": "Deals, what moved, anomalies, the market.",
     "ingest": "Observations in, batches and rejections out.",
     "operation": "Health, the API's own description.",
 }
