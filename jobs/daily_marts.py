@@ -63,11 +63,12 @@ def fingerprint(past: pl.DataFrame, frames: Frames, midnight: int) -> str:
     offers = frames.offers.select(SAID_OF_OFFERS).join(past, on="offer_id", how="semi")
     products = frames.products.select(SAID_OF_PRODUCTS).join(offers, on="product_id", how="semi")
     columns = ("offer_id", "start", "until", "price", "list_price", "last", "observations")
-    words = pl.col("currency", "availability").cast(pl.String)
-    parts = (past.select(*columns, words), offers, products)
+    codes = pl.col("currency", "availability").to_physical()
+    parts = (past.select(*columns, codes), offers, products)
     # The sum does not depend on the order of the rows.
     sums = [part.hash_rows(seed=1).sum() if part.height else 0 for part in parts]
-    return f"{midnight} {sums}"
+    words = [past[name].dtype for name in ("currency", "availability")]
+    return f"{midnight} {sums} {words}"
 
 
 def daily_marts(

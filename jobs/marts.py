@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 
@@ -15,8 +16,8 @@ from models.moves import last_moves
 from models.quantity import quantities
 from models.statistics import statistics
 from models.timeline import DAY, Timeline, best_over_time, current, joined, payable, stretches
-from warehouse.columns import SCALE, Frames
-from warehouse.marts import Made, Marts
+from warehouse.columns import SCALE
+from warehouse.marts import Marts, Task
 
 SOURCES = [
     *sorted(Path(__file__).parent.glob("*marts.py")),
@@ -24,56 +25,114 @@ SOURCES = [
 ]
 
 
-def make(frames: Frames, as_of: int, vouch: int, past: str) -> Made:
-    """The rows of the tables in marts.sql, from scratch: windows end at `as_of`, so with every build
-    they move for every offer; a pass over 1.5 million spells takes less than finding out for which
-    of them nothing changed. `past`: on which that of the daily marts was made which are there."""
-    products, offers, spells = frames
-    held = stretches(offers, spells, vouch)
-    # Best is among new ones, in the currency of most of the product's offers.
-    new = offers.select("product_id", "condition").join(
-        products.select("product_id", "currency"), on="product_id", maintain_order="left"
-    )
-    currency = new["currency"].set(new["condition"] != "new", None)
-    with ThreadPoolExecutor(1) as pool:  # NumPy and Polars release the interpreter's lock
-        of_products = pool.submit(_best, payable(held, currency), as_of)
-        mine = payable(held, offers["currency"])
-        mine = mine.with_columns(series="offer_id")
-        today = current(mine, as_of, "offer_id")
-        of_offers = statistics(Timeline.cut(joined(mine), as_of, today))
-        best, best_today, of_best = of_products.result()
+def make(task: Task) -> str:
+    """The rows of the tables in marts.sql.
+
+    Windows end at `as_of`, so with every build they move for every offer: statistics and deals are
+    made anew for all, which at 1.5 million spells takes less than finding out for which of them
+    nothing changed. The best price over time does not depend on `as_of`: only that of
+    affected products is. What is made once a day is made if its past is another."""
+    products, offers, spells = task.frames
+    as_of, pool, emit = task.as_of, task.pool, task.emit
+    held = stretches(offers, spells, task.vouch)
+    best = pool.submit(_best, task, held)
+    mine = payable(held, offers["currency"]).with_columns(series="offer_id")
+    today = current(mine, as_of, "offer_id")
+    timeline = joined(mine)
+    of_offers = _statistics(timeline, as_of, today, pool)
+    daily = pool.submit(_daily, task, held, mine, best)
+    moves = pool.submit(last_moves, held, as_of)
+
     currencies = products.select("product_id", "currency")
     names = offers.select("offer_id", "product_id", "currency")
-    best_today = best_today.rename({"series": "product_id", "price": "best_price"})
+
+    def with_currency(rows: pl.DataFrame) -> pl.DataFrame:
+        return rows.join(currencies, on="product_id", maintain_order="left")
+
+    judged = pool.submit(_judged, task, mine, today, of_offers, best)
+    stats = of_offers.rename({"series": "offer_id"})
+    emit("offer_stats", stats.join(names, on="offer_id", maintain_order="left"))
+    anew, whole, _, of_best = best.result()
+    emit("product_stats", with_currency(of_best))
+    named = {"start": "start_at", "until": "until_at"}
+    emit("best_price", with_currency(anew).rename(named), whole)
+    emit("price_move", moves.result())
+    reduced, signals = judged.result()
+    emit("deal", reduced)
+    emit("product_signal", signals)
+    past, tables = daily.result()
+    for table, rows in tables.items():
+        emit(table, rows)
+    return past
+
+
+def _judged(
+    task: Task, mine: pl.DataFrame, today: pl.DataFrame, stats: pl.DataFrame, best: Future[Any]
+) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """Rows of deal and product_signal."""
+    products, offers, _ = task.frames
+    names = offers.select("offer_id", "product_id", "currency")
+    _, _, best_today, of_best = best.result()
+    currencies = products.select("product_id", "currency")
     comparable = names.join(
         best_today.join(currencies, on="product_id"), on=["product_id", "currency"]
     )
-    reduced = deals(mine, as_of, today, of_offers, comparable.select("offer_id", "best_price"))
-    of_best = of_best.rename({"series": "product_id"})
-    tables = {
-        "offer_stats": of_offers.rename({"series": "offer_id"}).join(
-            names, on="offer_id", maintain_order="left"
-        ),
-        "product_stats": of_best.join(currencies, on="product_id", maintain_order="left"),
-        "best_price": best.rename({"series": "product_id", "start": "start_at", "until": "until_at"})
-        .join(currencies, on="product_id", maintain_order="left"),
-        "deal": reduced.rename({"began": "began_at"}).join(
-            names.select("offer_id", "currency"), on="offer_id", maintain_order="left"
-        ),
-        "price_move": last_moves(held, as_of),
-        "product_signal": _signals(products, offers, of_best, reduced),
-    }  # fmt: skip
-    midnight = as_of // DAY * DAY
-    earlier = past_of(held, spells["observations"], midnight)
-    now = fingerprint(earlier, frames, midnight)
-    if now != past:
-        tables |= daily_marts(earlier, mine, best, frames, midnight, vouch)
-    return Made(tables, now)
+    reduced = deals(mine, task.as_of, today, stats, comparable.select("offer_id", "best_price"))
+    signals = _signals(products, offers, of_best, reduced)
+    currency = names.select("offer_id", "currency")
+    reduced = reduced.rename({"began": "began_at"})
+    return reduced.join(currency, on="offer_id", maintain_order="left"), signals
 
 
-def _best(paid: pl.DataFrame, as_of: int) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    best, today = joined(best_over_time(paid)), current(paid, as_of, "product_id")
-    return best, today, statistics(Timeline.cut(best, as_of, today))
+def _statistics(
+    timeline: pl.DataFrame, as_of: int, today: pl.DataFrame, pool: Executor
+) -> pl.DataFrame:
+    """In two halves, side by side: NumPy lets go of the interpreter's lock."""
+    series = timeline["series"].to_numpy()
+    middle = len(series) // 2
+    while 0 < middle < len(series) and series[middle] == series[middle - 1]:
+        middle -= 1
+    other = pool.submit(_half, timeline[middle:], as_of, today)
+    first = _half(timeline[:middle], as_of, today)
+    return pl.concat([first, other.result()])
+
+
+def _half(timeline: pl.DataFrame, as_of: int, today: pl.DataFrame) -> pl.DataFrame:
+    return statistics(Timeline.cut(timeline, as_of, today))
+
+
+def _best(
+    task: Task, held: pl.DataFrame
+) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """Timelines of the affected products and of all; the best prices today; the statistics of all."""
+    products, offers, _ = task.frames
+    # Among new offers, in the currency of most of the product's offers.
+    new = offers.select("product_id", "condition").join(
+        products.select("product_id", "currency"), on="product_id", maintain_order="left"
+    )
+    paid = payable(held, new["currency"].set(new["condition"] != "new", None))
+    today = current(paid, task.as_of, "product_id")
+    if task.before is None:
+        anew = whole = joined(best_over_time(paid)).rename({"series": "product_id"})
+    else:
+        touched = pl.col("product_id").is_in(task.before.affected.implode())
+        anew = joined(best_over_time(paid.filter(touched))).rename({"series": "product_id"})
+        whole = task.before.best.filter(~touched).merge_sorted(anew, "product_id")
+    stats = _half(whole.rename({"product_id": "series"}), task.as_of, today)
+    best_today = today.rename({"series": "product_id", "price": "best_price"})
+    return anew, whole, best_today, stats.rename({"series": "product_id"})
+
+
+def _daily(
+    task: Task, held: pl.DataFrame, mine: pl.DataFrame, best: Future[Any]
+) -> tuple[str, dict[str, pl.DataFrame]]:
+    midnight = task.as_of // DAY * DAY
+    earlier = past_of(held, task.frames.spells["observations"], midnight)
+    past = fingerprint(earlier, task.frames, midnight)
+    if task.before and past == task.before.past:
+        return past, {}
+    timelines = best.result()[1].rename({"product_id": "series"})
+    return past, daily_marts(earlier, mine, timelines, task.frames, midnight, task.vouch)
 
 
 def _signals(

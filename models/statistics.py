@@ -50,18 +50,19 @@ def _window(timeline: Timeline, by_price: Ints, by_length: Ints, days: int | Non
     seconds = timeline.until - np.maximum(timeline.start, since)
     seen = (seconds > 0) | ((seconds == 0) & (timeline.start >= since))
     part = timeline.part(seen)
-    seconds, since = seconds[seen], since[seen]
+    if part is not timeline:
+        seconds, since = seconds[seen], since[seen]
+        place = np.cumsum(seen) - 1
+        by_price, by_length = (place[order[seen[order]]] for order in (by_price, by_length))
     known = part.sum(seconds)
     # Of prices seen at single instants only, each counts the same.
-    weight = np.where((known == 0)[part.of], 1, seconds)
+    weight = seconds if known.all() else np.where((known == 0)[part.of], 1, seconds)
     total = part.sum(weight)
     low, high = part.least(part.price), -part.least(-part.price)
     current, fresh = part.current[part.of], part.fresh
     before = timeline.in_force(begin)[part.place]
     changes = part.sum(part.changed & (part.start > since))
     coverage = ratio(known, as_of - begin[part.place])
-    place = np.cumsum(seen) - 1
-    by_price, by_length = (place[order[seen[order]]] for order in (by_price, by_length))
     length = part.until - part.start
     every = np.ones_like(length)
     return pl.DataFrame(

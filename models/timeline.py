@@ -210,6 +210,8 @@ class Timeline:
 
     def part(self, rows: Flags) -> Timeline:
         """Only these rows, and the series that have some; what is said of a series stays."""
+        if rows.all():
+            return self
         of = self.of[rows]
         begins = np.append(True, of[1:] != of[:-1])[: len(of)]
         place = of[begins]
@@ -243,6 +245,9 @@ class Timeline:
 
 def ordered(of: Ints, values: Ints) -> Ints:
     """Positions by group, then value."""
+    if len(of) and int(of[-1]) < 1 << 22 and int(values.max()) < 1 << 40:
+        # As one number, in half of the time.
+        return pl.Series((of << 40) + values).arg_sort().cast(pl.Int64).to_numpy()
     frame = pl.DataFrame({"of": of, "value": values})
     return frame.select(pl.arg_sort_by("of", "value").cast(pl.Int64)).to_series().to_numpy()
 

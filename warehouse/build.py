@@ -24,10 +24,11 @@ from typing import Any
 
 import duckdb
 import polars as pl
+import polars.selectors as cs
 
 from warehouse import columns, search, spells, versions
 from warehouse.lake import Lake
-from warehouse.marts import Marts, insert
+from warehouse.marts import Before, Marts, Task, insert
 from warehouse.offers import extended_offers, newest_details, offers_of
 from warehouse.rates import show_rates
 
@@ -348,23 +349,39 @@ class _Work:
             "SELECT observations, coalesce(epoch_us(as_of) // 1000000, 0), (vouch_days * 86400)::BIGINT "
             "FROM build"
         ).fetchall()[0]
-        # A commit that deletes many rows and the columns take as long as each other.
-        with ThreadPoolExecutor(1) as pool:
-            written = pool.submit(columns.write, self.folder, frames._asdict())
-            made = self.marts.make(frames, as_of, vouch, self.past)
-            also = pool.submit(self._write_hot_marts, made.tables)
-            insert(self.db, made.tables)
+        done = set()
+        with ThreadPoolExecutor(2) as pool:
+            written = [pool.submit(columns.write, self.folder, frames._asdict())]
+
+            def emit(table: str, rows: pl.DataFrame, whole: pl.DataFrame | None = None) -> None:
+                done.add(table)
+                # As answers give them; whole doubles take three times the space and time.
+                rows = rows.with_columns(cs.float().round(4))
+                if table in columns.HOT_MARTS:
+                    file = {table: rows if whole is None else whole}
+                    written.append(pool.submit(columns.write, self.folder, file))
+                insert(self.db, table, rows, extends=self.previous is not None)
+
+            task = Task(frames, as_of, vouch, self._before(rows.affected), pool, emit)
+            past = self.marts.make(task)
             self.db.execute("COMMIT")
             self.db.execute("CHECKPOINT")
             self._write_search()
-            written.result()
-            also.result()
-        self._write_build_file(made.past)
+            for each in written:
+                each.result()
+        self._take_over(set(columns.HOT_MARTS) - done)
+        self._write_build_file(past)
         return int(observations)
 
-    def _write_hot_marts(self, tables: dict[str, pl.DataFrame]) -> None:
-        columns.write(self.folder, {name: tables[name] for name in columns.MARTS if name in tables})
-        for name in set(columns.MARTS) - set(tables):
+    def _before(self, affected: pl.DataFrame | None) -> Before | None:
+        if self.previous is None or affected is None:
+            return None
+        best = columns.mapped(self.previous / "best_price.arrow")
+        return Before(self.past, best, affected["product_id"].unique())
+
+    def _take_over(self, names: set[str]) -> None:
+        """Hot marts that are as they were."""
+        for name in names:
             assert self.previous is not None, "a first version has all of them"
             shutil.copyfile(self.previous / f"{name}.arrow", self.folder / f"{name}.arrow")
 

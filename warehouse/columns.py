@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 import duckdb
 import numpy as np
 import polars as pl
-import polars.selectors as cs
 import pyarrow as pa
 import pyarrow.ipc
 
@@ -35,6 +34,7 @@ FROM price_spell
 """
 WORDS = ("currency", "availability")
 MARTS = ("product_stats", "offer_stats", "deal", "product_signal", "trend", "anomaly")
+HOT_MARTS = (*MARTS, "best_price")  # the last is read by the next build alone
 
 
 class Rows(NamedTuple):
@@ -87,7 +87,7 @@ def compose(rows: Rows, previous: Path | None) -> Frames:
     products = rows.products
     if previous and rows.changed is not None and rows.affected is not None:
         old_products, old_offers, old_spells = (
-            _mapped(previous / f"{name}.arrow") for name in ("products", "offers", "spells")
+            mapped(previous / f"{name}.arrow") for name in ("products", "offers", "spells")
         )
         kept = old_offers.rename({"spell_start": "source"}).join(
             rows.changed, on="offer_id", how="anti"
@@ -118,11 +118,9 @@ def compose(rows: Rows, previous: Path | None) -> Frames:
 
 
 def write(folder: Path, frames: dict[str, pl.DataFrame]) -> None:
-    """One file each, to be mapped; figures as answers give them, to four places."""
+    """One file each, to be mapped."""
     for name, frame in frames.items():
-        frame.with_columns(cs.float().round(4)).rechunk().write_ipc(
-            folder / f"{name}.arrow", compression="uncompressed"
-        )
+        frame.rechunk().write_ipc(folder / f"{name}.arrow", compression="uncompressed")
 
 
 def _same_words(*frames: pl.DataFrame) -> list[pl.DataFrame]:
@@ -157,7 +155,7 @@ def _numbers(spells: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _mapped(path: Path) -> pl.DataFrame:
+def mapped(path: Path) -> pl.DataFrame:
     """The frame in the file, without reading it: pages come in as they are touched."""
     with pa.memory_map(str(path)) as file:
         frame = pl.from_arrow(pa.ipc.open_file(file).read_all(), rechunk=False)
@@ -237,9 +235,9 @@ class Columns:
 
     def __init__(self, folder: Path) -> None:
         self._products, self._offers, spells = (
-            _mapped(folder / f"{name}.arrow") for name in ("products", "offers", "spells")
+            mapped(folder / f"{name}.arrow") for name in ("products", "offers", "spells")
         )
-        self._marts = {name: _mapped(folder / f"{name}.arrow") for name in MARTS}
+        self._marts = {name: mapped(folder / f"{name}.arrow") for name in MARTS}
         self._mart_products = {
             name: frame["product_id"].to_numpy() for name, frame in self._marts.items()
         }

@@ -4,6 +4,7 @@ is given what makes them."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,18 +23,35 @@ TABLES = {
 }
 
 
-class Made(NamedTuple):
-    """`tables`: rows of tables of marts.sql, money in units of 1/10,000, times in seconds; those left
-    out are as they were in the version before. `past`: what tells, with the next build, whether
-    they still are."""
+class Before(NamedTuple):
+    """The version that a build extends: `past`, which its daily marts were made of; `best`, its
+    timelines of products (best_price.arrow); and the products `affected` since."""
 
-    tables: dict[str, pl.DataFrame]
     past: str
+    best: pl.DataFrame
+    affected: pl.Series
 
 
-# Products, offers and spells of the build; `as_of` and for how long a look vouches for a price, in
-# seconds; `past` of the version before, "" where there is none.
-Make = Callable[[Frames, int, int, str], Made]
+class Task(NamedTuple):
+    """What marts are made of: products, offers and spells of the build, `as_of` and for how long a
+    look vouches for a price (seconds).
+
+    `emit(table, rows)` takes the rows of a table of marts.sql as soon as they are there: money in
+    units of 1/10,000, times in seconds. Of REPLACED these are the rows of affected products, and
+    `emit(table, rows, whole)` gives all of them, too. Tables that are not emitted stay as they were
+    `before`. `pool` has two threads."""
+
+    frames: Frames
+    as_of: int
+    vouch: int
+    before: Before | None
+    pool: Executor
+    emit: Callable[..., None]
+
+
+# Does the task and gives `past`, by which the next build can tell what has not changed.
+Make = Callable[[Task], str]
+REPLACED = "best_price"
 
 
 @dataclass(frozen=True)
@@ -44,15 +62,20 @@ class Marts:
     fingerprint: str
 
 
-def insert(db: duckdb.DuckDBPyConnection, made: dict[str, pl.DataFrame]) -> None:
-    """Make these tables anew, with these rows."""
-    for table, frame in made.items():
+def insert(
+    db: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, *, extends: bool
+) -> None:
+    """Make the table anew with these rows; REPLACED of a version that `extends` another keeps the rows
+    of products that are not in the table `affected`."""
+    if extends and table == REPLACED:
+        db.execute(f"DELETE FROM {table} WHERE product_id IN (FROM affected)")
+    else:
         db.execute(TABLES[table])
-        kinds = db.execute(
-            "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [table]
-        ).fetchall()
-        rows = frame.select(_stored(name, kind) for name, kind in kinds)  # noqa: F841 (by name)
-        db.execute(f"INSERT INTO {table} SELECT * FROM rows")
+    kinds = db.execute(
+        "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [table]
+    ).fetchall()
+    rows = frame.select(_stored(name, kind) for name, kind in kinds)  # noqa: F841 (by name)
+    db.execute(f"INSERT INTO {table} SELECT * FROM rows")
 
 
 def _stored(name: str, kind: str) -> pl.Expr:
