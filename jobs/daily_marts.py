@@ -7,6 +7,7 @@ same, so a build takes over those of the version before as long as that past is 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -36,7 +37,19 @@ RATIOS = {
     "agreement": "agreement_ratio",
     "change_per_30_days": "change_per_30d_ratio",
 }
-SAID_OF_PRODUCTS = ("product_id", "category_slug", "currency")
+SAID_OF_PRODUCTS = ("product_id", "category_slug", "brand_slug", "currency")
+
+
+def placed(frames: Frames) -> Callable[[pl.DataFrame], pl.DataFrame]:
+    """Adds to rows about offers what lists of them are filtered by."""
+    offers = frames.offers.select("offer_id", "retailer")
+    products = frames.products.select("product_id", "category_slug", "brand_slug")
+
+    def add(rows: pl.DataFrame) -> pl.DataFrame:
+        with_shop = rows.join(offers, on="offer_id", how="left", maintain_order="left")
+        return with_shop.join(products, on="product_id", how="left", maintain_order="left")
+
+    return add
 
 
 def past_of(held: pl.DataFrame, observations: pl.Series, midnight: int) -> pl.DataFrame:
@@ -100,7 +113,7 @@ def daily_marts(
         }
         odd_ones = odd.result().rename({"at": "began_at", "until": "until_at"})
         found = {name: frame.rename(RATIOS, strict=False) for name, frame in found.items()}
-        return found | {"anomaly": _by_product(odd_ones)}
+        return found | {"anomaly": _by_product(placed(frames)(odd_ones))}
 
 
 def _by_product(frame: pl.DataFrame) -> pl.DataFrame:

@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 import models
-from jobs.daily_marts import daily_marts, fingerprint, past_of
+from jobs.daily_marts import daily_marts, fingerprint, past_of, placed
 from models.deals import deals
 from models.moves import last_moves
 from models.quantity import quantities
@@ -42,6 +42,7 @@ def make(task: Task) -> str:
     of_offers = _statistics(timeline, as_of, today, pool)
     daily = pool.submit(_daily, task, held, mine, best)
     moves = pool.submit(last_moves, held, as_of)
+    places = placed(task.frames)
 
     currencies = products.select("product_id", "currency")
     names = offers.select("offer_id", "product_id", "currency")
@@ -56,9 +57,9 @@ def make(task: Task) -> str:
     emit("product_stats", with_currency(of_best))
     named = {"start": "start_at", "until": "until_at"}
     emit("best_price", with_currency(anew).rename(named), whole)
-    emit("price_move", moves.result())
+    emit("price_move", places(moves.result()))
     reduced, signals = judged.result()
-    emit("deal", reduced)
+    emit("deal", places(reduced))
     emit("product_signal", signals)
     past, tables = daily.result()
     for table, rows in tables.items():

@@ -1,7 +1,7 @@
 """Deals: which reductions are real, and why."""
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
@@ -9,7 +9,7 @@ import msgspec
 from litestar import Request, get
 from litestar.params import QueryParameter
 
-from pricepulse.catalog import Text, plain, rounded
+from pricepulse.catalog import EPOCH, Text, plain, rounded
 from pricepulse.contract import Cursor, Limit, one_of, version_of
 from pricepulse.paging import Page, cut, offset_of, stamp
 from warehouse.queries import deals as deal_queries
@@ -82,7 +82,7 @@ class Deal(Judgement, frozen=True, kw_only=True):
         return cls(
             product_id=str(row["product_id"]),
             offer_id=str(row["offer_id"]),
-            observed_at=row["observed_at"].replace(tzinfo=UTC),
+            observed_at=EPOCH + timedelta(microseconds=row["last_observed_at"]),
             **{name: row[name] for name in names},
             **_judged(row),
         )

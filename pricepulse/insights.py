@@ -50,8 +50,9 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
         day = f"{row['before_seen_at']:%Y-%m-%d}"
         ids = {name: str(row[name]) for name in ("product_id", "offer_id")}
         times = {name: row[name].replace(tzinfo=UTC) for name in ("changed_at", "before_seen_at")}
+        said = {name: row[name] for name in cls.__struct_fields__ if name in row}
         return cls(
-            **row
+            **said
             | ids
             | times
             | {

@@ -176,7 +176,8 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Anomaly":
-        said = row | {name: str(row[name]) for name in ("offer_id", "product_id")}
+        said = {name: row[name] for name in cls.__struct_fields__ if name in row}
+        said |= {name: str(row[name]) for name in ("offer_id", "product_id")}
         said |= {name: row[name].replace(tzinfo=UTC) for name in ("began_at", "until_at")}
         for name in ("price", "expected_low", "expected_high"):
             said[name] = None if row[name] is None else plain(row[name])

@@ -36,6 +36,9 @@ WORDS = ("currency", "availability")
 MARTS = ("product_stats", "offer_stats", "deal", "product_signal", "trend", "anomaly")
 HOT_MARTS = (*MARTS, "best_price")  # the last is read by the next build alone
 
+TOLD_OF_PRODUCT = ("title", "brand", "category", "category_slug", "image_url")
+TOLD_OF_OFFER = ("retailer", "sku", "url", "condition", "last_observed_at")
+
 
 class Rows(NamedTuple):
     """What the files are made of: whole, or only what differs from the version before: products and
@@ -252,6 +255,8 @@ class Columns:
         ]
         self._shown = self._offers.select(Shown._fields)
         self._pages = self._products.select(Page._fields)
+        self._told_products = self._products.select(TOLD_OF_PRODUCT)
+        self._told_offers = self._offers.select("offer_id", *TOLD_OF_OFFER)
         self._product_ids = self._products["product_id"].to_numpy()
         self._first_offer = self._products["offer_start"].to_numpy()
         self._offer_count = self._products["offer_count"].to_numpy()
@@ -266,6 +271,19 @@ class Columns:
         """All columns of the product and its signals, as a list of products shows them."""
         signal = self._marts["product_signal"].row(at, named=True)
         return self._products.row(at, named=True) | signal
+
+    def described(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """Rows with a product_id and an offer_id, and what lists say of those: TOLD_OF_PRODUCT and
+        TOLD_OF_OFFER."""
+        return [row | self._described(row["product_id"], row["offer_id"]) for row in rows]
+
+    def _described(self, product_id: int, offer_id: int) -> dict[str, Any]:
+        at = self.find(product_id)
+        assert at is not None, "a mart speaks of products that are there"
+        product = dict(zip(TOLD_OF_PRODUCT, self._told_products.row(at), strict=True))
+        offers = self._told_offers.slice(self._first_offer[at], self._offer_count[at]).rows()
+        offer = next(offer for offer in offers if offer[0] == offer_id)
+        return product | dict(zip(TOLD_OF_OFFER, offer[1:], strict=True))
 
     def mart(self, name: str, at: int) -> list[dict[str, Any]]:
         """The rows of one of MARTS about the product: money in units of 1/10,000, times in seconds."""

@@ -94,7 +94,8 @@ CREATE OR REPLACE TABLE deal (
     usual_price DECIMAL(18, 4), usual_before DECIMAL(18, 4), best_price DECIMAL(18, 4), began_at
     TIMESTAMP, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE, usual_discount_ratio
     DOUBLE, list_charged_ratio DOUBLE, prior_known_days DOUBLE, lowest_in_days BIGINT, all_time_low
-    BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE
+    BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
+    retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE deal IS 'Offers whose price is reduced, or claimed to be, and what to think of it: docs/definitions.md.';
 COMMENT ON COLUMN deal.offer_id IS 'The offer.';
@@ -119,10 +120,14 @@ COMMENT ON COLUMN deal.lowest_in_days IS 'Days since a lower price stopped holdi
 COMMENT ON COLUMN deal.all_time_low IS 'No lower price is known at all.';
 COMMENT ON COLUMN deal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the price was at or below today''s.';
 COMMENT ON COLUMN deal.confidence IS 'How much of the last 90 days is known.';
+COMMENT ON COLUMN deal.retailer IS 'The shop.';
+COMMENT ON COLUMN deal.category_slug IS 'product.category_slug.';
+COMMENT ON COLUMN deal.brand_slug IS 'product.brand_slug.';
 
 CREATE OR REPLACE TABLE price_move (
     offer_id BIGINT, product_id BIGINT, price DECIMAL(18, 4), price_before DECIMAL(18, 4),
-    currency VARCHAR, changed_at TIMESTAMP, before_seen_at TIMESTAMP, change_ratio DOUBLE
+    currency VARCHAR, changed_at TIMESTAMP, before_seen_at TIMESTAMP, change_ratio DOUBLE,
+    retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE price_move IS 'The last change of price of each offer that can be bought now.';
 COMMENT ON COLUMN price_move.offer_id IS 'The offer.';
@@ -133,6 +138,9 @@ COMMENT ON COLUMN price_move.currency IS 'ISO 4217 code of both.';
 COMMENT ON COLUMN price_move.changed_at IS 'First observation of the price, UTC.';
 COMMENT ON COLUMN price_move.before_seen_at IS 'Last observation of the price before, UTC: it changed between the two.';
 COMMENT ON COLUMN price_move.change_ratio IS 'price / price_before - 1: -0.25 is a quarter off.';
+COMMENT ON COLUMN price_move.retailer IS 'The shop.';
+COMMENT ON COLUMN price_move.category_slug IS 'product.category_slug.';
+COMMENT ON COLUMN price_move.brand_slug IS 'product.brand_slug.';
 
 CREATE OR REPLACE TABLE category_index (
     category_slug VARCHAR, currency VARCHAR, week TIMESTAMP, index DOUBLE, products BIGINT, entered
@@ -230,7 +238,8 @@ COMMENT ON COLUMN lead_follow.median_lag_days IS 'Median days until it followed.
 CREATE OR REPLACE TABLE anomaly (
     offer_id BIGINT, product_id BIGINT, kind VARCHAR, began_at TIMESTAMP, until_at TIMESTAMP,
     price DECIMAL(18, 4), currency VARCHAR, expected_low DECIMAL(18, 4),
-    expected_high DECIMAL(18, 4), severity DOUBLE, cause VARCHAR
+    expected_high DECIMAL(18, 4), severity DOUBLE, cause VARCHAR,
+    retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE anomaly IS 'What a shopper or an operator should look at in the histories: docs/definitions.md.';
 COMMENT ON COLUMN anomaly.offer_id IS 'The offer.';
@@ -244,3 +253,6 @@ COMMENT ON COLUMN anomaly.expected_low IS 'Prices from here would have been no s
 COMMENT ON COLUMN anomaly.expected_high IS 'Prices up to here would have been no surprise; NULL for stale.';
 COMMENT ON COLUMN anomaly.severity IS '0 to 1: by which part it is beyond what was expected; 0.5 is twice or half of it.';
 COMMENT ON COLUMN anomaly.cause IS 'Of a suspected error, a guess: decimal_slip, unit_or_instalment_price, wrong_currency.';
+COMMENT ON COLUMN anomaly.retailer IS 'The shop.';
+COMMENT ON COLUMN anomaly.category_slug IS 'product.category_slug.';
+COMMENT ON COLUMN anomaly.brand_slug IS 'product.brand_slug.';

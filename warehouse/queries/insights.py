@@ -11,19 +11,16 @@ OF_CATEGORY = (
     "OR starts_with(p.category_slug, $category || '.'))"
 )
 MOVED = f"""
-SELECT c.*, p.title, p.brand, p.category, p.category_slug, p.image_url,
-    o.retailer, o.sku, o.url, o.condition
-FROM price_move AS c JOIN offer AS o USING (offer_id) JOIN product AS p ON p.product_id = c.product_id,
-    build AS b
-WHERE c.changed_at >= b.as_of - to_days($days) AND {{direction}} AND {OF_CATEGORY}
-    AND ($retailer IS NULL OR o.retailer = $retailer)
-ORDER BY abs(c.change_ratio) DESC, c.changed_at DESC, c.offer_id LIMIT $limit OFFSET $offset
+SELECT p.* EXCLUDE (brand_slug) FROM price_move AS p, build AS b
+WHERE changed_at >= b.as_of - to_days($days) AND {{direction}} AND {OF_CATEGORY}
+    AND ($retailer IS NULL OR retailer = $retailer)
+ORDER BY abs(change_ratio) DESC, changed_at DESC, offer_id LIMIT $limit OFFSET $offset
 """
 # Smaller steps are rounding and re-pricing by a penny.
 LEAST_RATIO = 0.01
 DIRECTIONS: dict[Direction, str] = {
-    "drops": f"c.change_ratio <= -{LEAST_RATIO}",
-    "rises": f"c.change_ratio >= {LEAST_RATIO}",
+    "drops": f"change_ratio <= -{LEAST_RATIO}",
+    "rises": f"change_ratio >= {LEAST_RATIO}",
 }
 # A shop that was not watched before brings its whole range at once: that is no arrival. So a
 # product counts from shops only that had been watched for as long as a look vouches for.
@@ -45,7 +42,8 @@ ORDER BY p.first_observed_at DESC, p.product_id LIMIT $limit OFFSET $offset
 def moved_prices(version: Version, direction: Direction, **asked: Any) -> list[dict[str, Any]]:
     """Current offers whose last change of price was a drop or a rise of the last `days`, the largest
     first. `asked`: days, category, retailer, limit, offset."""
-    return version.query(MOVED.format(direction=DIRECTIONS[direction]), asked)
+    rows = version.query(MOVED.format(direction=DIRECTIONS[direction]), asked)
+    return version.columns.described(rows)
 
 
 def new_products(version: Version, **asked: Any) -> list[dict[str, Any]]:

@@ -52,17 +52,16 @@ LEADS = """
 FROM lead_follow WHERE leader = $retailer OR follower = $retailer ORDER BY lead_ratio DESC, leader, follower
 """
 ANOMALIES = """
-SELECT a.*, p.title, p.brand, p.category, p.category_slug, p.image_url, o.retailer, o.sku, o.url
-FROM anomaly AS a JOIN offer AS o USING (offer_id) JOIN product AS p ON p.product_id = o.product_id, build AS b
-WHERE a.began_at >= b.as_of - to_days($days) AND a.severity >= $min_severity
-    AND ($kind IS NULL OR a.kind = $kind) AND ($retailer IS NULL OR o.retailer = $retailer)
-    AND ($category IS NULL OR p.category_slug = $category
-        OR starts_with(p.category_slug, $category || '.'))
+SELECT a.* EXCLUDE (brand_slug) FROM anomaly AS a, build AS b
+WHERE began_at >= b.as_of - to_days($days) AND severity >= $min_severity
+    AND ($kind IS NULL OR kind = $kind) AND ($retailer IS NULL OR retailer = $retailer)
+    AND ($category IS NULL OR category_slug = $category
+        OR starts_with(category_slug, $category || '.'))
 ORDER BY {order} LIMIT $limit OFFSET $offset
 """
 ORDERS = {
-    "newest": "a.began_at DESC, a.severity DESC, a.offer_id, a.kind",
-    "severity": "a.severity DESC, a.began_at DESC, a.offer_id, a.kind",
+    "newest": "began_at DESC, severity DESC, offer_id, kind",
+    "severity": "severity DESC, began_at DESC, offer_id, kind",
 }
 Rows = list[dict[str, Any]]
 
@@ -93,4 +92,5 @@ def retailer_figures(version: Version, retailer: str) -> tuple[Rows, dict[str, A
 
 def anomalies(version: Version, order: str, **asked: Any) -> Rows:
     """`asked`: days, kind, retailer, category, min_severity, limit, offset; `order` one of ORDERS."""
-    return version.query(ANOMALIES.format(order=ORDERS[order]), asked)
+    rows = version.query(ANOMALIES.format(order=ORDERS[order]), asked)
+    return version.columns.described(rows)
