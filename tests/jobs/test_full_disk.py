@@ -13,8 +13,8 @@ from pricepulse.demo import market
 from tests.command import COMMAND, ROOT, environment, run
 from tests.jobs.full_disk import UNTIL, refused, shown, staged
 
-# Where the kernel lets us: a file system of 12 MB, seen by the script only.
-MOUNT = 'mount -t tmpfs -o size=12m none "$1" && exec "$2" -m tests.jobs.full_disk "$1" "$3"'
+# Where the kernel lets us: a file system of 32 MB, seen by the script only.
+MOUNT = 'mount -t tmpfs -o size=32m none "$1" && exec "$2" -m tests.jobs.full_disk "$1" "$3"'
 UNSHARE = ["unshare", "--map-root-user", "--mount", "sh", "-c"]
 
 
