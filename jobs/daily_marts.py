@@ -99,17 +99,19 @@ def daily_marts(
     offers = offers.join(_at(mine, midnight), on="offer_id", how="left").with_columns(
         pl.col("price", "list_price").fill_null(0), fresh=pl.col("price").is_not_null()
     )
+    # A used thing is no lower price of the new one.
+    new = offers.filter(pl.col("condition") == "new")
     products = frames.products.select(SAID_OF_PRODUCTS).join(offers, on="product_id", how="semi")
     with ThreadPoolExecutor(1) as pool:
         odd = pool.submit(_anomalies, past, frames.offers, midnight, vouch)
         index = category_index(of_products, products, midnight)
         found = {
             "category_index": index.rename({"period_start": "week", "left": "left_out"}),
-            "market": market_figures(timeline, offers, products, midnight),
+            "market": market_figures(timeline, new, products, midnight),
             "trend": _by_product(trends(of_products, midnight).rename({"series": "product_id"})),
             "category_trend": category_trends(index, midnight),
             "seasonality": seasonality(of_products, products, midnight),
-            "lead_follow": lead_follow(timeline, offers, midnight),
+            "lead_follow": lead_follow(timeline, new, midnight),
         }
         odd_ones = odd.result().rename({"at": "began_at", "until": "until_at"})
         found = {name: frame.rename(RATIOS, strict=False) for name, frame in found.items()}

@@ -41,7 +41,7 @@ def make(task: Task) -> str:
     timeline = joined(mine)
     of_offers = _statistics(timeline, as_of, today, pool)
     daily = pool.submit(_daily, task, held, mine, best)
-    moves = pool.submit(last_moves, held, as_of)
+    moves = pool.submit(last_moves, mine, as_of)
     places = placed(task.frames)
 
     currencies = products.select("product_id", "currency")
@@ -140,7 +140,13 @@ def _signals(
     products: pl.DataFrame, offers: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame
 ) -> pl.DataFrame:
     """What a list of products shows beside the price, one row a product, in their order."""
-    genuine = reduced.filter(pl.col("verdict") == "genuine")
+    # Those that compete for the best price: new, and in the product's currency.
+    counted = offers.filter(pl.col("condition") == "new").join(
+        products.select("product_id", "currency"), on=["product_id", "currency"], how="semi"
+    )
+    genuine = reduced.filter(pl.col("verdict") == "genuine").join(
+        counted, on="offer_id", how="semi"
+    )
     score = genuine.group_by("product_id").agg(pl.col("score").max())
     month = stats.filter(pl.col("span") == "30d").select(
         "product_id", change_30d_ratio="change_ratio"
@@ -157,7 +163,10 @@ def _signals(
     inferred = quantities(products.select("title"))
     unsaid = products["unit_quantity"].is_null()
     return signals.with_columns(
-        inferred_quantity=(inferred["unit_quantity"] * SCALE).cast(pl.Int64).set(~unsaid, None),
+        inferred_quantity=(inferred["unit_quantity"] * SCALE)
+        .round()
+        .cast(pl.Int64)
+        .set(~unsaid, None),
         inferred_unit=inferred["unit"].set(~unsaid, None),
     )
 

@@ -30,7 +30,8 @@ COLUMNS: dict[str, pl.DataType] = {
     "severity": pl.Float64(),
     "cause": pl.Enum(excursions.CAUSES),
 }
-MOST = 62 * np.log(2.0)
+# A price that DECIMAL(18, 4) still holds.
+MOST = np.log(9.99e17)
 INPUT = ("product_id", "offer_id", "start", "last", "until", "price", "currency", "buyable",
          "observations", "retailer")  # fmt: skip
 
@@ -116,7 +117,7 @@ def _described(
     kind: str, found: Found, spells: pl.DataFrame, cause: pl.Series | None = None
 ) -> pl.DataFrame:
     """The columns COLUMNS; `spells`: the first spell of each of `found`."""
-    # 10^16 units in another currency may be more than 63 bits hold.
+    # 10^16 units in another currency may be more than any price can be.
     low, high = (np.exp(np.minimum(part, MOST)) for part in (found.low, found.high))
     return spells.select(
         "offer_id",

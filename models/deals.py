@@ -48,9 +48,10 @@ def deals(
     listed = kept["list_price"].to_numpy()
     last = np.append(whole.first[1:], len(listed))[: len(whole.first)] - 1
     claims = listed > whole.price
+    counted = 1 - ratio(whole.price, listed) >= LEAST_DISCOUNT
     claimed = np.where(whole.fresh & claims[last], 1 - ratio(whole.current, listed[last]), 0.0)
     big = claimed >= LEAST_DISCOUNT
-    began_row = np.where(big, _claim_began(whole, claims), _drop_began(whole))
+    began_row = np.where(big, _claim_began(whole, claims & counted), _drop_began(whole))
     reduced = whole.fresh & (began_row >= 0)
     here = reduced[whole.of]
     part = whole.part(here)
@@ -127,10 +128,14 @@ class _Case:
 
 def _claim_began(whole: Timeline, claims: Flags) -> Ints:
     """Per series the row with which the reduction that is claimed now began; -1 where none is."""
-    rose = whole.changed & np.append(False, whole.price[1:] > whole.price[:-1])[: len(claims)]
-    before = np.append(False, claims[:-1])[: len(claims)]
-    begins = claims & (~whole.same | ~before | rose)
-    row: Ints = -whole.least(np.where(begins, -np.arange(len(claims)), 1))
+    size = len(claims)
+    rose = whole.changed & np.append(False, whole.price[1:] > whole.price[:-1])[:size]
+    first = claims & (~whole.same | ~np.append(False, claims[:-1])[:size] | rose)
+    step = np.flatnonzero(claims & (first | whole.changed))
+    late = np.append(False, np.diff(whole.start[step]) > PRIOR_DAYS * DAY)[: len(step)]
+    begins = step[first[step] | late]
+    row = np.full(len(whole.ids), -1)
+    row[whole.of[begins]] = begins  # of several assignments the last one stays
     return row
 
 
@@ -156,10 +161,10 @@ def _judged(
 ) -> pl.DataFrame:
     known = (
         known.join(_of_window(usual, "90d", usual_price="median", confidence="confidence"),
-                   on="offer_id", how="left")
+                   on="offer_id", how="left", maintain_order="left")
         .join(_of_window(usual, "365d", no_dearer_ratio="no_dearer_ratio"),
-              on="offer_id", how="left")
-        .join(best, on="offer_id", how="left")
+              on="offer_id", how="left", maintain_order="left")
+        .join(best, on="offer_id", how="left", maintain_order="left")
     )  # fmt: skip
     real = 1 - pl.col("price") / pl.col("prior_price")
     off_usual = 1 - pl.col("price") / pl.col("usual_price")

@@ -5,30 +5,23 @@ from __future__ import annotations
 import numpy as np
 import polars as pl
 
-from models.timeline import CAN_BE_BOUGHT
-
 
 def last_moves(stretches: pl.DataFrame, as_of: int) -> pl.DataFrame:
-    """Of each offer that can be bought at `as_of` its last change of price, in one currency, if the
-    price is still what it became then.
+    """Of each offer that can be bought at `as_of` the last change of the price that could be paid.
 
-    `stretches`: see `models.timeline`. Gives offer_id, product_id, price and price_before (units of
+    `stretches`: `models.timeline.payable` of the offers in their own currencies. Gives offer_id, product_id, price and price_before (units of
     1/10,000), currency, changed_at (seconds), before_seen_at (when the price before was last seen),
     change_ratio (-0.25: a quarter came off), in the order of the offers.
     """
     offer, price = (stretches[name].to_numpy() for name in ("offer", "price"))
-    currency = stretches["currency"].to_physical().to_numpy()
-    same = np.append(False, (offer[1:] == offer[:-1]) & (currency[1:] == currency[:-1]))
+    same = np.append(False, offer[1:] == offer[:-1])
     changed = same[: len(offer)] & (np.append(0, price[:-1])[: len(offer)] != price)
     first = np.flatnonzero(np.diff(offer, prepend=-1))
     row = np.where(changed, np.arange(len(offer)), -1)
     moved = np.maximum.reduceat(row, first) if len(first) else row
     newest = np.append(first[1:], len(offer))[: len(first)] - 1
     now = stretches[newest].select(
-        (pl.col("until") >= as_of)
-        & pl.col("availability").cast(pl.String).is_in(CAN_BE_BOUGHT)
-        & pl.Series(moved >= 0)
-        & pl.Series((price[moved] == price[newest]) & (currency[moved] == currency[newest]))
+        pl.col("newest") & (pl.col("until") >= as_of) & pl.Series(moved >= 0)
     )
     at = moved[now.to_series().to_numpy()]
     ratio = price[at] / np.maximum(price[at - 1], 1) - 1

@@ -129,5 +129,7 @@ def _levels(of_class: Ints, links: pl.DataFrame, matched: Ints, periods: int) ->
         total = np.bincount(seen, reached, classes)
         count = np.bincount(seen, matched[at], classes)
         stands = level[:, max(period - 1, 0)]
-        level[:, period] = np.where(count > 0, total / np.maximum(count, 1), stands)
+        # Where a price comes back, so must the index, whatever order the sums were made in.
+        reached = np.round(total / np.maximum(count, 1), 12)
+        level[:, period] = np.where(count > 0, reached, stands)
     return level

@@ -14,7 +14,10 @@ MEASURES = {
 }  # fmt: skip
 PIECES = dict.fromkeys(("pcs", "pc", "piece", "pieces", "stk", "stück", "'s", "tablets", "tabs", "capsules", "sheets", "rolls", "bags", "slices"), ("pcs", 1.0))  # fmt: skip
 BEGIN, END = r"(?:^|[^\p{L}\p{N}.,])", r"(?:[^\p{L}\p{N}]|$)"
-NUMBER, MANY, TIMES = r"(\d{1,5}(?:[.,]\d{1,3})?)\s?", r"(\d{1,3})", r"\s?[x×*]\s?"
+# "1,000 g" and "1.000 g" may be a kilogram or a gram: three digits after the sign say nothing.
+NUMBER = r"(0[.,]\d{1,3}|\d{1,5}(?:[.,]\d{1,2})?)\s?"
+MANY, TIMES = r"(\d{1,3})", r"\s?[x×*]\s?"
+MULTIPLIED = r"(?:^|[\s\d])[x×*]\s?\d"  # in a way that no pattern reads: nothing is said
 GENERATION = r"\b[2-6]G\b"  # of a mobile network
 
 
@@ -47,6 +50,7 @@ def quantities(titles: pl.DataFrame) -> pl.DataFrame:
         clear = word.is_not_null()
         if place in COUNTED:
             clear = clear & (pl.col("text").str.count_matches(COUNTED[place]) == 1)
+            clear = clear & ~pl.col("text").str.contains(MULTIPLIED)
         number = amount.str.replace(",", ".", literal=True).cast(pl.Float64, strict=False)
         size = number * many.cast(pl.Float64)
         said.append(pl.when(clear).then(pl.struct(size=size, word=word)))

@@ -11,6 +11,7 @@ from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 from litestar.response.base import Response
 
+from models.timeline import CAN_BE_BOUGHT
 from pricepulse import chart_png
 from pricepulse.answer import Json
 from pricepulse.catalog import known_product
@@ -35,9 +36,6 @@ HEADERS = {
     ),
     "cross-origin-resource-policy": "cross-origin",
 }
-# As the build takes them for a product's best offer.
-BUYABLE = ("InStock", "LimitedAvailability", "PreOrder", "BackOrder")
-
 Range = Annotated[
     str,
     one_of(*RANGES, name="range", description="How far back from the newest observation."),
@@ -138,7 +136,7 @@ def _lines(
     columns = version.columns
     listed, spells = columns.history(at)
     as_of = int(version.as_of.timestamp()) if version.as_of else 0
-    buyable = np.array([word in BUYABLE for word in columns.availabilities])
+    buyable = np.array([word in CAN_BE_BOUGHT for word in columns.availabilities])
     names = Counter(each.retailer for each in offers)
     new = any(each.condition == "new" for each in offers)
     found, left_out = [], Counter[str]()

@@ -129,8 +129,8 @@ def _genuine(row: dict[str, Any], day: str) -> str:
 def _not_charged(row: dict[str, Any], day: str) -> str:
     listed, share = _money(row["list_price"], row), row["list_charged_ratio"] or 0
     if share < LEAST:
-        return f"the list price of {listed} was not charged in the last 180 days"
-    return f"the list price of {listed} was charged in only {_share(share)} of the last 180 days"
+        return f"the list price of {listed} was not charged in what is known of the last 180 days"
+    return f"the list price of {listed} was charged in only {_share(share)} of what is known of the last 180 days"
 
 
 def _no_higher(row: dict[str, Any], day: str) -> str:

@@ -209,7 +209,7 @@ def _product(version: Version, at: int, wanted: str | None = None) -> Product:
 
 
 def _unit_price(shown: Shown) -> tuple[Decimal | None, str | None]:
-    """Price per kg, l, m or piece, to 4 decimals, where the feed told the quantity."""
+    """Price per kg, l, m or piece, to 4 decimals, where the quantity is known."""
     if not shown.unit_quantity or shown.unit not in PER_UNIT:
         return None, None
     many, unit = PER_UNIT[shown.unit]

@@ -121,7 +121,7 @@ class Market:
             for offer, spell in last.items()
             if spell.currency == ranked[0][0]
             and spell.availability in CAN_BE_BOUGHT
-            and spell.last + self.vouch >= self.as_of
+            and spell.last + self.vouch >= self.as_of.replace(microsecond=0)
             and self.offers[offer].attributes["condition"] == "new"
         ]
         return min(good, default=None)

@@ -276,14 +276,29 @@ def discount(price: Decimal, from_price: Decimal | None) -> Fraction | None:
     return None if from_price is None else 1 - Fraction(price) / Fraction(from_price)
 
 
+def counts(stretch: Stretch) -> bool:
+    """A claim of less than 3 % counts as none."""
+    claimed = discount(stretch.price, stretch.list_price)
+    return claims(stretch) and claimed is not None and claimed >= NOISE
+
+
 def claimed_reduction_began(pieces: list[Stretch]) -> datetime:
-    """Back through the stretches as long as each claims a list price and none rises to the next."""
-    began = pieces[-1]
-    for piece in reversed(pieces[:-1]):
-        if not claims(piece) or piece.price < began.price:
-            break
-        began = piece
-    return began.start
+    """Back through the stretches as long as each claims a list price and none rises to the next; a
+    step down more than 30 days after what began before is a reduction of its own."""
+    at = len(pieces) - 1
+    while at > 0 and counts(pieces[at - 1]) and pieces[at - 1].price >= pieces[at].price:
+        if pieces[at - 1].price > pieces[at].price:
+            since = at - 1
+            while (
+                since > 0
+                and counts(pieces[since - 1])
+                and pieces[since - 1].price == pieces[since].price
+            ):
+                since -= 1
+            if pieces[at].start - pieces[since].start > timedelta(days=30):
+                break
+        at -= 1
+    return pieces[at].start
 
 
 def unclaimed_reduction_began(timeline: list[Stretch]) -> datetime | None:

@@ -114,11 +114,9 @@ class Pipeline:
 
     def hot_columns(self) -> dict[str, list[str]]:
         """In their order: readers rely on it."""
-        frames = {
-            name: pl.read_ipc(self.version() / f"{name}.arrow")
-            for name in ("spells", "offers", "products")
-        }
-        return {f"{name}.arrow": [repr(r) for r in f.rows()] for name, f in frames.items()}
+        files = {path.name: pl.read_ipc(path) for path in self.version().glob("*.arrow")}
+        assert {"spells.arrow", "best_price.arrow", "trend.arrow"} <= set(files)
+        return {name: [repr(row) for row in frame.rows()] for name, frame in files.items()}
 
     def searched(self) -> list[str]:
         """What the index answers to the words of every product there is, and its facets."""

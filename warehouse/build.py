@@ -114,7 +114,7 @@ def build(
 
 @dataclass(frozen=True)
 class _Previous:
-    """`past`: see `marts.Made`."""
+    """`past`: see `marts.Before`."""
 
     tag: str
     version: int
@@ -408,8 +408,8 @@ class _Work:
         self.db.execute(
             "INSERT INTO affected SELECT DISTINCT o.product_id FROM offer AS o, build AS b, "
             "last_build AS l WHERE o.product_id IS NOT NULL "
-            "AND o.last_observed_at >= l.as_of - to_microseconds((? * 86400e6)::BIGINT) "
-            "AND o.last_observed_at < b.as_of - to_microseconds((? * 86400e6)::BIGINT)",
+            "AND o.last_observed_at >= date_trunc('second', l.as_of) - to_microseconds((? * 86400e6)::BIGINT) "
+            "AND o.last_observed_at < date_trunc('second', b.as_of) - to_microseconds((? * 86400e6)::BIGINT)",
             [days, days],
         )
 

@@ -33,7 +33,7 @@ DELETE FROM product WHERE product_id IN (SELECT product_id FROM affected);
 
 INSERT INTO product BY NAME
 WITH mine AS (
-    SELECT o.*, o.last_observed_at >= b.as_of - to_microseconds((b.vouch_days * 86400e6)::BIGINT) AS fresh
+    SELECT o.*, o.last_observed_at >= date_trunc('second', b.as_of) - to_microseconds((b.vouch_days * 86400e6)::BIGINT) AS fresh
     FROM offer AS o, build AS b WHERE o.product_id IN (SELECT product_id FROM affected)
 ), main_currency AS (
     SELECT product_id, arg_max(currency, (n, -ascii(currency), currency)) AS currency

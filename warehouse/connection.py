@@ -49,7 +49,9 @@ class Version:
             number=row[0],
             as_of=row[1].replace(tzinfo=UTC) if row[1] else None,
             vouch_seconds=int(row[2] * 86400),
-            vouched_since=row[1].replace(tzinfo=UTC) - timedelta(days=row[2]) if row[1] else None,
+            vouched_since=row[1].replace(tzinfo=UTC, microsecond=0) - timedelta(days=row[2])
+            if row[1]
+            else None,
             columns=Columns(folder),
             rates=Rates.read(file),
             index=SearchIndex.open(folder / "search"),

@@ -75,7 +75,7 @@ def insert(
         "SELECT column_name, data_type FROM duckdb_columns() WHERE table_name = ?", [table]
     ).fetchall()
     rows = frame.select(_stored(name, kind) for name, kind in kinds)  # noqa: F841 (by name)
-    db.execute(f"INSERT INTO {table} SELECT * FROM rows")
+    db.execute(f"INSERT INTO {table} BY NAME SELECT * FROM rows")
 
 
 def _stored(name: str, kind: str) -> pl.Expr:

@@ -29,6 +29,10 @@ CASES: list[tuple[str | None, float | None, str | None]] = [
     ('OLED TV 55" 4K', None, None),
     ("Part AB1.5L7", None, None),
     ("0 g", None, None),
+    ("Flour 1,000 g", None, None),  # a kilogram or a gram
+    ("Flour 1.000 g", None, None),
+    ("Juice 0.750 l", 0.75, "l"),
+    ("Bars 12 pcs x 50g", None, None),
     ("", None, None),
     (None, None, None),
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -23,10 +24,13 @@ def moves(market: oracle.Market, days: int) -> dict[Move, float]:
         last = known.spells[-1]
         if last.availability not in oracle.CAN_BE_BOUGHT or last.last + VOUCH < market.as_of:
             continue
+        paid = [
+            spell
+            for spell in known.spells
+            if spell.availability in oracle.CAN_BE_BOUGHT and spell.currency == last.currency
+        ]
         changes = [
-            (after, before.price)
-            for before, after in zip(known.spells, known.spells[1:], strict=False)
-            if after.price != before.price and after.currency == before.currency
+            (after, before.price) for before, after in pairwise(paid) if after.price != before.price
         ]
         if not changes or changes[-1][0].price != last.price:
             continue

@@ -16,6 +16,7 @@ from tests import oracle
 from tests.deal_cases import CASES
 from tests.marts import Ids, assert_marts, rows_by
 from tests.pipeline import Pipeline
+from tests.served import look
 
 NOW = datetime(2026, 6, 1, 12)
 DAY = timedelta(days=1)
@@ -134,3 +135,59 @@ def test_real_offers_with_claims(pipeline: Pipeline) -> None:
     assert len(market.offers) >= 300
     grounds = assert_marts(market, pipeline)
     assert min(grounds["list_price_not_charged"], grounds["below_prior_price"]) > 20, grounds
+
+
+def test_a_price_in_the_wrong_currency_stops_no_build(pipeline: Pipeline) -> None:
+    """What would have been expected of it is more than any price can be."""
+    pipeline.put(
+        [
+            look("a", "1", day * DAY, "5000000000", currency="VND" if day < 4 else "USD")
+            for day in range(1, 32)
+        ]
+    )
+    pipeline.build()
+    assert pipeline.query("SELECT count(*) FROM anomaly WHERE expected_low IS NOT NULL") == [(1,)]
+
+
+def test_a_standing_claim_does_not_hide_when_the_price_came_down(pipeline: Pipeline) -> None:
+    """100 for 195 days and 70 since 5, whatever the shop says that it once was."""
+    days = [*range(200, 5, -5), *range(5, -1, -1)]
+    for sku, listed in (("plain", None), ("small claim", "100.5"), ("standing claim", "105")):
+        rows = [
+            look("a", sku, day * DAY, "70" if day <= 5 else "100", list_price=listed)
+            for day in days
+        ]
+        pipeline.put(rows)
+    pipeline.build()
+    said = pipeline.query(
+        "SELECT sku, prior_price, ground FROM deal JOIN offer USING (offer_id) ORDER BY sku"
+    )
+    assert said == [
+        ("plain", 100, "below_prior_price"),
+        ("small claim", 100, "below_prior_price"),
+        ("standing claim", 100, "list_price_not_charged"),
+    ]
+
+
+def test_used_offers_are_no_part_of_the_market(pipeline: Pipeline) -> None:
+    about: dict[str, Any] = {"product_key": "thing", "category": "Things"}
+    for shop, price, condition in (("a", "100", "new"), ("b", "110", "new"), ("c", "20", "used")):
+        pipeline.put(
+            [look(shop, "1", day * DAY, price, condition=condition, **about) for day in range(90)]
+        )
+    pipeline.build()
+    assert pipeline.query("SELECT spread_ratio FROM market WHERE category_slug = '' AND retailer = ''") == [
+        (0.1,)
+    ]  # fmt: skip
+    position = dict(
+        pipeline.query("SELECT retailer, price_position_ratio FROM market WHERE category_slug = ''")
+    )
+    assert position["a"] == 0.9091
+    assert "c" not in position
+
+
+def test_a_price_that_could_not_be_paid_is_no_move(pipeline: Pipeline) -> None:
+    looks = [("10", "InStock", 9), ("2", "OutOfStock", 5), ("10", "InStock", 1)]
+    pipeline.put([look("a", "1", ago * DAY, p, availability=word) for p, word, ago in looks])
+    pipeline.build()
+    assert pipeline.query("FROM price_move") == []

@@ -16,11 +16,10 @@ WHERE changed_at >= b.as_of - to_days($days) AND {{direction}} AND {OF_CATEGORY}
     AND ($retailer IS NULL OR retailer = $retailer)
 ORDER BY abs(change_ratio) DESC, changed_at DESC, offer_id LIMIT $limit OFFSET $offset
 """
-# Smaller steps are rounding and re-pricing by a penny.
-LEAST_RATIO = 0.01
+# Less than 1 % is rounding and re-pricing by a penny.
 DIRECTIONS: dict[Direction, str] = {
-    "drops": f"change_ratio <= -{LEAST_RATIO}",
-    "rises": f"change_ratio >= {LEAST_RATIO}",
+    "drops": "price <= 0.99 * price_before",
+    "rises": "price >= 1.01 * price_before",
 }
 # A shop that was not watched before brings its whole range at once: that is no arrival. So a
 # product counts from shops only that had been watched for as long as a look vouches for.

@@ -40,7 +40,7 @@ SELECT m.* FROM market AS m WHERE retailer = $retailer AND NOT contains(category
 ORDER BY category_slug, currency
 """
 FRESHNESS = """
-SELECT count(*) FILTER (o.last_observed_at >= b.as_of - to_microseconds((b.vouch_days * 86400e6)::BIGINT)) AS fresh,
+SELECT count(*) FILTER (o.last_observed_at >= date_trunc('second', b.as_of) - to_microseconds((b.vouch_days * 86400e6)::BIGINT)) AS fresh,
     median(epoch(b.as_of - o.last_observed_at)) / 3600 AS median_hours_since_seen
 FROM offer AS o, build AS b WHERE o.retailer = ?
 """

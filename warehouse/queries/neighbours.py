@@ -15,7 +15,7 @@ WITH wanted AS (
     FROM {LISTED} AS p WHERE p.product_id = $product_id
 ), near AS (
     SELECT p.*, words(p.title) AS w, wanted.w AS asked, wanted.brand_slug AS asked_brand,
-        p.category_slug IS NOT DISTINCT FROM wanted.category_slug AS same_leaf,
+        coalesce(p.category_slug = wanted.category_slug, false) AS same_leaf,
         p.best_price / wanted.best_price AS price_ratio
     FROM {LISTED} AS p, wanted
     WHERE p.product_id <> wanted.product_id AND p.currency = wanted.currency
