@@ -2,11 +2,11 @@
 -- empty line: a build makes anew those whose rows it has.
 
 CREATE OR REPLACE TABLE offer_stats (
-    offer_id BIGINT, product_id BIGINT, span VARCHAR, currency VARCHAR, mean DECIMAL(18, 4), median
-    DECIMAL(18, 4), min DECIMAL(18, 4), min_at TIMESTAMP, max DECIMAL(18, 4), max_at TIMESTAMP,
-    cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, change_ratio DOUBLE,
-    price_since TIMESTAMP, changes BIGINT, changes_per_month DOUBLE, median_spell_days DOUBLE, known_days DOUBLE, coverage_ratio DOUBLE,
-    confidence DOUBLE
+    offer_id BIGINT, product_id BIGINT, span VARCHAR, currency VARCHAR, mean DECIMAL(18, 4),
+    median DECIMAL(18, 4), min DECIMAL(18, 4), min_at TIMESTAMP, max DECIMAL(18, 4),
+    max_at TIMESTAMP, cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, change_ratio DOUBLE,
+    price_since TIMESTAMP, changes BIGINT, changes_per_month DOUBLE, median_spell_days DOUBLE,
+    known_days DOUBLE, coverage_ratio DOUBLE, confidence DOUBLE
 );
 COMMENT ON TABLE offer_stats IS 'What each offer''s price usually is, per window: docs/definitions.md.';
 COMMENT ON COLUMN offer_stats.offer_id IS 'The offer.';
@@ -34,8 +34,8 @@ CREATE OR REPLACE TABLE product_stats (
     product_id BIGINT, span VARCHAR, currency VARCHAR, mean DECIMAL(18, 4), median DECIMAL(18, 4),
     min DECIMAL(18, 4), min_at TIMESTAMP, min_offer_id BIGINT, max DECIMAL(18, 4), max_at TIMESTAMP,
     max_offer_id BIGINT, cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, change_ratio DOUBLE,
-    price_since TIMESTAMP, changes BIGINT, changes_per_month DOUBLE, median_spell_days DOUBLE, known_days DOUBLE, coverage_ratio
-    DOUBLE, confidence DOUBLE
+    price_since TIMESTAMP, changes BIGINT, changes_per_month DOUBLE, median_spell_days DOUBLE,
+    known_days DOUBLE, coverage_ratio DOUBLE, confidence DOUBLE
 );
 COMMENT ON TABLE product_stats IS 'Likewise of each product''s lowest price over time among its new offers.';
 COMMENT ON COLUMN product_stats.product_id IS 'The product.';
@@ -61,8 +61,8 @@ COMMENT ON COLUMN product_stats.coverage_ratio IS 'known_days / length of the wi
 COMMENT ON COLUMN product_stats.confidence IS 'Coverage, less where less than 30 days are known.';
 
 CREATE OR REPLACE TABLE best_price (
-    product_id BIGINT, offer_id BIGINT, start_at TIMESTAMP, until_at TIMESTAMP, price DECIMAL(18,
-    4), currency VARCHAR
+    product_id BIGINT, offer_id BIGINT, start_at TIMESTAMP, until_at TIMESTAMP,
+    price DECIMAL(18, 4), currency VARCHAR
 );
 COMMENT ON TABLE best_price IS 'Each product''s lowest price over time that could be paid: the timeline behind product_stats.';
 COMMENT ON COLUMN best_price.product_id IS 'The product.';
@@ -89,12 +89,12 @@ COMMENT ON COLUMN product_signal.inferred_quantity IS 'How much is in it, read f
 COMMENT ON COLUMN product_signal.inferred_unit IS 'g, kg, ml, l or pcs.';
 
 CREATE OR REPLACE TABLE deal (
-    offer_id BIGINT, product_id BIGINT, verdict VARCHAR, ground VARCHAR, score BIGINT, currency
-    VARCHAR, price DECIMAL(18, 4), list_price DECIMAL(18, 4), prior_price DECIMAL(18, 4),
-    usual_price DECIMAL(18, 4), usual_before DECIMAL(18, 4), best_price DECIMAL(18, 4), began_at
-    TIMESTAMP, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE, usual_discount_ratio
-    DOUBLE, list_charged_ratio DOUBLE, prior_known_days DOUBLE, lowest_in_days BIGINT, all_time_low
-    BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
+    offer_id BIGINT, product_id BIGINT, verdict VARCHAR, ground VARCHAR, score BIGINT,
+    currency VARCHAR, price DECIMAL(18, 4), list_price DECIMAL(18, 4), prior_price DECIMAL(18, 4),
+    usual_price DECIMAL(18, 4), usual_before DECIMAL(18, 4), best_price DECIMAL(18, 4),
+    began_at TIMESTAMP, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE,
+    usual_discount_ratio DOUBLE, list_charged_ratio DOUBLE, prior_known_days DOUBLE,
+    lowest_in_days BIGINT, all_time_low BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
     retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE deal IS 'Offers whose price is reduced, or claimed to be, and what to think of it: docs/definitions.md.';
@@ -143,8 +143,8 @@ COMMENT ON COLUMN price_move.category_slug IS 'product.category_slug.';
 COMMENT ON COLUMN price_move.brand_slug IS 'product.brand_slug.';
 
 CREATE OR REPLACE TABLE category_index (
-    category_slug VARCHAR, currency VARCHAR, week TIMESTAMP, index DOUBLE, products BIGINT, entered
-    BIGINT, left_out BIGINT
+    category_slug VARCHAR, currency VARCHAR, week TIMESTAMP, index DOUBLE, products BIGINT,
+    entered BIGINT, left_out BIGINT
 );
 COMMENT ON TABLE category_index IS 'Price index of each category at every level, and of all (slug empty): weekly, matched-model, chained Jevons.';
 COMMENT ON COLUMN category_index.category_slug IS 'category.slug; empty for all products.';
@@ -156,10 +156,10 @@ COMMENT ON COLUMN category_index.entered IS 'Products seen for the first time.';
 COMMENT ON COLUMN category_index.left_out IS 'Products known the week before and not in this one.';
 
 CREATE OR REPLACE TABLE market (
-    category_slug VARCHAR, retailer VARCHAR, currency VARCHAR, offers BIGINT, promotion_ratio
-    DOUBLE, list_price_ratio DOUBLE, changes_per_month DOUBLE, median_spell_days DOUBLE, spells
-    BIGINT, spread_ratio DOUBLE, variation_ratio DOUBLE, price_position_ratio DOUBLE, cheapest_ratio DOUBLE, compared
-    BIGINT
+    category_slug VARCHAR, retailer VARCHAR, currency VARCHAR, offers BIGINT,
+    promotion_ratio DOUBLE, list_price_ratio DOUBLE, changes_per_month DOUBLE,
+    median_spell_days DOUBLE, spells BIGINT, spread_ratio DOUBLE, variation_ratio DOUBLE,
+    price_position_ratio DOUBLE, cheapest_ratio DOUBLE, compared BIGINT
 );
 COMMENT ON TABLE market IS 'What a market is like, by category and retailer; empty is all: docs/definitions.md.';
 COMMENT ON COLUMN market.category_slug IS 'category.slug; empty for all products.';
@@ -190,8 +190,8 @@ COMMENT ON COLUMN trend.direction IS 'rising, falling or flat.';
 COMMENT ON COLUMN trend.points IS 'Weekly (365 days: fortnightly) prices known.';
 
 CREATE OR REPLACE TABLE category_trend (
-    category_slug VARCHAR, currency VARCHAR, days BIGINT, change_per_30d_ratio DOUBLE, strength
-    DOUBLE, direction VARCHAR, points BIGINT
+    category_slug VARCHAR, currency VARCHAR, days BIGINT, change_per_30d_ratio DOUBLE,
+    strength DOUBLE, direction VARCHAR, points BIGINT
 );
 COMMENT ON TABLE category_trend IS 'Likewise of each category''s index.';
 COMMENT ON COLUMN category_trend.category_slug IS 'category.slug; empty for all products.';
@@ -203,8 +203,8 @@ COMMENT ON COLUMN category_trend.direction IS 'rising, falling or flat.';
 COMMENT ON COLUMN category_trend.points IS 'Weeks known.';
 
 CREATE OR REPLACE TABLE seasonality (
-    category_slug VARCHAR, currency VARCHAR, cycle VARCHAR, place BIGINT, effect_ratio DOUBLE, drop_ratio
-    DOUBLE, agreement_ratio DOUBLE, observations BIGINT, series BIGINT
+    category_slug VARCHAR, currency VARCHAR, cycle VARCHAR, place BIGINT, effect_ratio DOUBLE,
+    drop_ratio DOUBLE, agreement_ratio DOUBLE, observations BIGINT, series BIGINT
 );
 COMMENT ON TABLE seasonality IS 'Weekdays and months on which prices differ, where the history bears it.';
 COMMENT ON COLUMN seasonality.category_slug IS 'category.slug; empty for all products.';
@@ -218,8 +218,8 @@ COMMENT ON COLUMN seasonality.observations IS 'Weeks of a product, or years, beh
 COMMENT ON COLUMN seasonality.series IS 'Products behind it.';
 
 CREATE OR REPLACE TABLE lead_follow (
-    leader VARCHAR, follower VARCHAR, currency VARCHAR, products BIGINT, changes BIGINT, together
-    BIGINT, followed BIGINT, followed_ratio DOUBLE, chance_ratio DOUBLE, lead_ratio DOUBLE,
+    leader VARCHAR, follower VARCHAR, currency VARCHAR, products BIGINT, changes BIGINT,
+    together BIGINT, followed BIGINT, followed_ratio DOUBLE, chance_ratio DOUBLE, lead_ratio DOUBLE,
     median_lag_days DOUBLE
 );
 COMMENT ON TABLE lead_follow IS 'Which retailer moves its prices first.';
@@ -238,8 +238,8 @@ COMMENT ON COLUMN lead_follow.median_lag_days IS 'Median days until it followed.
 CREATE OR REPLACE TABLE anomaly (
     offer_id BIGINT, product_id BIGINT, kind VARCHAR, began_at TIMESTAMP, until_at TIMESTAMP,
     price DECIMAL(18, 4), currency VARCHAR, expected_low DECIMAL(18, 4),
-    expected_high DECIMAL(18, 4), severity DOUBLE, cause VARCHAR,
-    retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
+    expected_high DECIMAL(18, 4), severity DOUBLE, cause VARCHAR, retailer VARCHAR,
+    category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE anomaly IS 'What a shopper or an operator should look at in the histories: docs/definitions.md.';
 COMMENT ON COLUMN anomaly.offer_id IS 'The offer.';
