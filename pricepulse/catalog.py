@@ -96,6 +96,7 @@ class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ProductPage(Page[ProductSummary], frozen=True, kw_only=True):
+    items: list[ProductSummary]
     as_of: datetime | None
     version: int
 

@@ -26,7 +26,7 @@ Verdict = Annotated[
 ]
 MinScore = Annotated[int, QueryParameter(ge=0, le=100, description="The least score to list.")]
 BestOnly = Annotated[
-    str, one_of("true", "false", description="Only where no other shop asks less now.")
+    str, one_of("true", "false", description="Only what no other shop sells new for less now.")
 ]
 
 
@@ -89,6 +89,7 @@ class Deal(Judgement, frozen=True, kw_only=True):
 
 
 class DealPage(Page[Deal], frozen=True, kw_only=True):
+    items: list[Deal]
     as_of: datetime | None
     version: int
 
@@ -135,7 +136,9 @@ def _not_charged(row: dict[str, Any], day: str) -> str:
 
 def _no_higher(row: dict[str, Any], day: str) -> str:
     prior = _money(row["prior_price"], row)
-    return f"{prior} was its price already in the 30 days before the reduction of {day}"
+    dearer = -(row["real_discount_ratio"] or 0)
+    now = f"; it is {_share(dearer)} dearer now" if dearer >= LEAST else ""
+    return f"{prior} was its price already in the 30 days before the reduction of {day}{now}"
 
 
 def _raised(row: dict[str, Any], day: str) -> str:

@@ -81,7 +81,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BatchPage(Page[Batch], frozen=True, kw_only=True):
-    pass
+    items: list[Batch]
 
 
 class RejectedRow(msgspec.Struct, frozen=True):
@@ -95,7 +95,7 @@ class RejectedRow(msgspec.Struct, frozen=True):
 
 
 class RejectedPage(Page[RejectedRow], frozen=True, kw_only=True):
-    pass
+    items: list[RejectedRow]
 
 
 class Suspect(msgspec.Struct, frozen=True, kw_only=True):
@@ -115,7 +115,7 @@ class Suspect(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SuspectPage(Page[Suspect], frozen=True, kw_only=True):
-    pass
+    items: list[Suspect]
 
 
 @dataclass

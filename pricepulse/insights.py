@@ -65,6 +65,7 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PriceChangePage(Page[PriceChange], frozen=True, kw_only=True):
+    items: list[PriceChange]
     as_of: datetime | None
     version: int
 
@@ -89,6 +90,7 @@ class NewArrival(ProductSummary, frozen=True, kw_only=True):
 
 
 class NewArrivalPage(Page[NewArrival], frozen=True, kw_only=True):
+    items: list[NewArrival]
     as_of: datetime | None
     version: int
 

@@ -185,6 +185,7 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AnomalyPage(Page[Anomaly], frozen=True, kw_only=True):
+    items: list[Anomaly]
     as_of: datetime | None
     version: int
 

@@ -109,6 +109,7 @@ class Trending(ProductSummary, frozen=True, kw_only=True):
 
 
 class TrendingPage(Page[Trending], frozen=True, kw_only=True):
+    items: list[Trending]
     as_of: datetime | None
     version: int
 

@@ -25,6 +25,7 @@ class Category(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class CategoryPage(Page[Category], frozen=True, kw_only=True):
+    items: list[Category]
     as_of: datetime | None
     version: int
 
@@ -43,6 +44,7 @@ class Brand(msgspec.Struct, frozen=True):
 
 
 class BrandPage(Page[Brand], frozen=True, kw_only=True):
+    items: list[Brand]
     as_of: datetime | None
     version: int
 
@@ -63,6 +65,7 @@ class Retailer(msgspec.Struct, frozen=True):
 
 
 class RetailerPage(Page[Retailer], frozen=True, kw_only=True):
+    items: list[Retailer]
     as_of: datetime | None
     version: int
 
