@@ -66,15 +66,21 @@ def past_of(held: pl.DataFrame, observations: pl.Series, midnight: int) -> pl.Da
             until=pl.col("until").clip(upper_bound=midnight),
             last=pl.when(runs).then(midnight).otherwise("last"),
             observations=pl.when(runs).then(2).otherwise("observations"),
-            newest=runs,
         )
     )
 
 
-def fingerprint(past: pl.DataFrame, frames: Frames, midnight: int) -> str:
-    """Differs if any of the daily marts would."""
+def said_of(past: pl.DataFrame, frames: Frames) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the daily marts read of the offers of that past, and of their products."""
     offers = frames.offers.select(SAID_OF_OFFERS).join(past, on="offer_id", how="semi")
     products = frames.products.select(SAID_OF_PRODUCTS).join(offers, on="product_id", how="semi")
+    return offers, products
+
+
+def fingerprint(
+    past: pl.DataFrame, offers: pl.DataFrame, products: pl.DataFrame, midnight: int
+) -> str:
+    """Differs if any of the daily marts would; `offers` and `products` from `said_of`."""
     columns = ("offer_id", "start", "until", "price", "list_price", "last", "observations")
     codes = pl.col("currency", "availability").to_physical()
     parts = (past.select(*columns, codes), offers, products)
@@ -88,20 +94,21 @@ def daily_marts(
     past: pl.DataFrame,
     mine: pl.DataFrame,
     best: pl.DataFrame,
+    said: tuple[pl.DataFrame, pl.DataFrame],
     frames: Frames,
     midnight: int,
     vouch: int,
 ) -> dict[str, pl.DataFrame]:
-    """Rows of the tables. `mine`: the timelines of offers, `best` of products (TIMELINE)."""
+    """Rows of the tables. `mine`: the timelines of offers, `best` of products (TIMELINE); `said` from
+    `said_of`."""
+    offers, products = said
     timeline = _until(joined(mine), midnight)
     of_products = _until(best, midnight)
-    offers = frames.offers.select(SAID_OF_OFFERS).join(past, on="offer_id", how="semi")
     offers = offers.join(_at(mine, midnight), on="offer_id", how="left").with_columns(
         pl.col("price", "list_price").fill_null(0), fresh=pl.col("price").is_not_null()
     )
     # A used thing is no lower price of the new one.
     new = offers.filter(pl.col("condition") == "new")
-    products = frames.products.select(SAID_OF_PRODUCTS).join(offers, on="product_id", how="semi")
     with ThreadPoolExecutor(1) as pool:
         odd = pool.submit(_anomalies, past, frames.offers, midnight, vouch)
         index = category_index(of_products, products, midnight)

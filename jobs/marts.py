@@ -10,7 +10,7 @@ from typing import Any
 import polars as pl
 
 import models
-from jobs.daily_marts import daily_marts, fingerprint, past_of, placed
+from jobs.daily_marts import daily_marts, fingerprint, past_of, placed, said_of
 from models.deals import deals
 from models.moves import last_moves
 from models.quantity import quantities
@@ -129,11 +129,12 @@ def _daily(
 ) -> tuple[str, dict[str, pl.DataFrame]]:
     midnight = task.as_of // DAY * DAY
     earlier = past_of(held, task.frames.spells["observations"], midnight)
-    past = fingerprint(earlier, task.frames, midnight)
+    said = said_of(earlier, task.frames)
+    past = fingerprint(earlier, *said, midnight)
     if task.before and past == task.before.past:
         return past, {}
     timelines = best.result()[1].rename({"product_id": "series"})
-    return past, daily_marts(earlier, mine, timelines, task.frames, midnight, task.vouch)
+    return past, daily_marts(earlier, mine, timelines, said, task.frames, midnight, task.vouch)
 
 
 def _signals(

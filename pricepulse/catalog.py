@@ -13,7 +13,7 @@ from litestar.params import QueryParameter
 from pricepulse import taxonomy
 from pricepulse.contract import END, Cursor, Limit, Price, one_of, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
-from pricepulse.paging import Page, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from warehouse.connection import Version
 from warehouse.quality import AVAILABILITY
 from warehouse.queries import products as product_queries
@@ -95,10 +95,8 @@ class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class ProductPage(Page[ProductSummary], frozen=True, kw_only=True):
+class ProductPage(BuildPage[ProductSummary], frozen=True, kw_only=True):
     items: list[ProductSummary]
-    as_of: datetime | None
-    version: int
 
 
 class Facet(msgspec.Struct, frozen=True):
@@ -238,6 +236,11 @@ def suggest_completions(
     return Completions(items=items, **stamp(version))
 
 
+def shop_slug(given: str | None) -> str | None:
+    """A shop's name as the feed has it, however somebody typed it."""
+    return None if given is None else given.strip().lower()
+
+
 def known_product(version: Version, product_id: str) -> int:
     """Where the product is in the columns, or 404."""
     # Nineteen digits hold every id; more would only be a long time in int().
@@ -280,7 +283,7 @@ def _filters(
     filters = Filters(
         category=category,
         brand=brand,
-        retailer=retailer.strip().lower() if retailer else None,
+        retailer=shop_slug(retailer or None),
         availability=availability,
         currency=currency.upper() if currency else None,
         min_price=Decimal(min_price) if min_price else None,

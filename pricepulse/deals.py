@@ -9,9 +9,9 @@ import msgspec
 from litestar import Request, get
 from litestar.params import QueryParameter
 
-from pricepulse.catalog import EPOCH, Text, plain, rounded
+from pricepulse.catalog import EPOCH, Text, plain, rounded, shop_slug
 from pricepulse.contract import Cursor, Limit, one_of, version_of
-from pricepulse.paging import Page, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from warehouse.queries import deals as deal_queries
 
 MONEY = ("price", "list_price", "prior_price", "usual_price", "usual_before", "best_price")
@@ -88,10 +88,8 @@ class Deal(Judgement, frozen=True, kw_only=True):
         )
 
 
-class DealPage(Page[Deal], frozen=True, kw_only=True):
+class DealPage(BuildPage[Deal], frozen=True, kw_only=True):
     items: list[Deal]
-    as_of: datetime | None
-    version: int
 
 
 def _judged(row: dict[str, Any]) -> dict[str, Any]:
@@ -197,7 +195,7 @@ def list_deals(
         verdict=verdict,
         category=category,
         brand=brand,
-        retailer=retailer.strip().lower() if retailer is not None else None,
+        retailer=shop_slug(retailer),
         min_score=min_score,
         best_only=best_only == "true",
         limit=limit + 1,

@@ -8,9 +8,9 @@ import msgspec
 from litestar import Request, get
 from litestar.params import QueryParameter
 
-from pricepulse.catalog import ProductSummary, Text, plain
+from pricepulse.catalog import ProductSummary, Text, plain, shop_slug
 from pricepulse.contract import Cursor, Limit, version_of
-from pricepulse.paging import Page, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from warehouse.queries import insights as insight_queries
 
 Days = Annotated[
@@ -64,10 +64,8 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
         )
 
 
-class PriceChangePage(Page[PriceChange], frozen=True, kw_only=True):
+class PriceChangePage(BuildPage[PriceChange], frozen=True, kw_only=True):
     items: list[PriceChange]
-    as_of: datetime | None
-    version: int
 
 
 class NewArrival(ProductSummary, frozen=True, kw_only=True):
@@ -89,10 +87,8 @@ class NewArrival(ProductSummary, frozen=True, kw_only=True):
         )
 
 
-class NewArrivalPage(Page[NewArrival], frozen=True, kw_only=True):
+class NewArrivalPage(BuildPage[NewArrival], frozen=True, kw_only=True):
     items: list[NewArrival]
-    as_of: datetime | None
-    version: int
 
 
 def _moved(
@@ -103,17 +99,10 @@ def _moved(
     **asked: Any,
 ) -> PriceChangePage:
     version, offset = version_of(request), offset_of(request, cursor)
-    rows = insight_queries.moved_prices(
-        version, direction, limit=limit + 1, offset=offset, **_told(asked)
-    )
+    rows = insight_queries.moved_prices(version, direction, limit=limit + 1, offset=offset, **asked)
     items, after = cut(request, rows, limit, offset)
     changes = [PriceChange.from_row(row) for row in items]
     return PriceChangePage(items=changes, next_cursor=after, **stamp(version))
-
-
-def _told(asked: dict[str, Any]) -> dict[str, Any]:
-    shop = asked["retailer"]
-    return asked | {"retailer": shop.strip().lower() if shop is not None else None}
 
 
 @get("/price-drops", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
@@ -129,7 +118,9 @@ def list_price_drops(
 
     Of each offer its last change of price counts, if it was a drop of at least 1 % in the last
     `days`. `category` takes a slug and includes what is below it."""
-    return _moved(request, "drops", limit, cursor, days=days, category=category, retailer=retailer)
+    return _moved(
+        request, "drops", limit, cursor, days=days, category=category, retailer=shop_slug(retailer)
+    )
 
 
 @get("/price-rises", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
@@ -144,7 +135,9 @@ def list_price_rises(
     """Offers that can be bought now and whose price rose last, the largest rise first.
 
     The same rules as for drops."""
-    return _moved(request, "rises", limit, cursor, days=days, category=category, retailer=retailer)
+    return _moved(
+        request, "rises", limit, cursor, days=days, category=category, retailer=shop_slug(retailer)
+    )
 
 
 @get("/new-arrivals", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
@@ -161,8 +154,14 @@ def list_new_arrivals(
     The whole range of a shop that has only just begun to be watched is no arrival: only products
     count that came to shops watched for longer than a look vouches for a price."""
     version, offset = version_of(request), offset_of(request, cursor)
-    asked = _told({"days": days, "category": category, "retailer": retailer})
-    rows = insight_queries.new_products(version, limit=limit + 1, offset=offset, **asked)
+    rows = insight_queries.new_products(
+        version,
+        days=days,
+        category=category,
+        retailer=shop_slug(retailer),
+        limit=limit + 1,
+        offset=offset,
+    )
     items, after = cut(request, rows, limit, offset)
     return NewArrivalPage(
         items=[NewArrival.from_arrival(row) for row in items], next_cursor=after, **stamp(version)

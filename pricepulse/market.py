@@ -10,10 +10,10 @@ import msgspec
 from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
-from pricepulse.catalog import Currency, Text, plain, rounded
+from pricepulse.catalog import Currency, Text, plain, rounded, shop_slug
 from pricepulse.contract import Cursor, Limit, one_of, version_of
 from pricepulse.errors import NotFoundError
-from pricepulse.paging import Page, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from pricepulse.statistics import Trend
 from pricepulse.taxonomy import Retailer
 from warehouse.connection import Version
@@ -184,10 +184,8 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
         return cls(**said | {"severity": round(row["severity"], 4)})
 
 
-class AnomalyPage(Page[Anomaly], frozen=True, kw_only=True):
+class AnomalyPage(BuildPage[Anomaly], frozen=True, kw_only=True):
     items: list[Anomaly]
-    as_of: datetime | None
-    version: int
 
 
 def _figures(row: dict[str, Any]) -> dict[str, Any]:
@@ -333,7 +331,7 @@ def list_anomalies(
         days=days,
         kind=kind,
         category=category,
-        retailer=retailer.strip().lower() if retailer is not None else None,
+        retailer=shop_slug(retailer),
         min_severity=min_severity,
         limit=limit + 1,
         offset=offset,

@@ -12,7 +12,7 @@ from litestar.params import FromPath, QueryParameter
 from pricepulse.catalog import ProductSummary, Text, known_product, plain
 from pricepulse.contract import END, Cursor, Limit, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
-from pricepulse.paging import Page, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from pricepulse.statistics import Statistics, statistics_of
 from warehouse.queries import neighbours
 
@@ -108,10 +108,8 @@ class Trending(ProductSummary, frozen=True, kw_only=True):
         )
 
 
-class TrendingPage(Page[Trending], frozen=True, kw_only=True):
+class TrendingPage(BuildPage[Trending], frozen=True, kw_only=True):
     items: list[Trending]
-    as_of: datetime | None
-    version: int
 
 
 def _dearer(ratio: float) -> str:

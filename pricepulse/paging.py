@@ -4,6 +4,7 @@ import base64
 import binascii
 import zlib
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
@@ -28,6 +29,14 @@ class Page(msgspec.Struct, Generic[Item], frozen=True, kw_only=True):
 
     items: Sequence[Item]
     next_cursor: str | None
+
+
+class BuildPage(Page[Item], Generic[Item], frozen=True, kw_only=True):
+    """A page of what one build shows. Subclasses name their `items` again: the API's document sees
+    the item of a generic struct only where a field says it."""
+
+    as_of: datetime | None
+    version: int
 
 
 def offset_of(request: Request[Any, Any, Any], cursor: str | None) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
-from pricepulse.catalog import Text, known_product
+from pricepulse.catalog import Text, known_product, shop_slug
 from pricepulse.contract import one_of, version_of
 from pricepulse.conversion import Into, SeriesConversion, Tally, prices_in, wanted_currency
 from pricepulse.errors import InvalidInputError
@@ -87,7 +87,7 @@ async def get_history(
     start, end = _seconds("from", from_), _seconds("to", to)
     if start is not None and end is not None and start >= end:
         raise InvalidInputError.at("/query/from", "must be before to")
-    shop = retailer.strip().lower() if retailer is not None else None
+    shop = shop_slug(retailer)
     asked = Asked(version, at, resolution, start, end, shop)
     tally = Tally(wanted_currency(version, currency)) if currency else None
     # Spells are slices, some 30 µs; periods are computed, up to milliseconds.

@@ -9,7 +9,7 @@ from litestar.params import FromPath
 
 from pricepulse.contract import Cursor, Limit, version_of
 from pricepulse.errors import NotFoundError
-from pricepulse.paging import Page, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from warehouse.queries import taxonomy
 
 
@@ -24,10 +24,8 @@ class Category(msgspec.Struct, frozen=True, kw_only=True):
     products: int
 
 
-class CategoryPage(Page[Category], frozen=True, kw_only=True):
+class CategoryPage(BuildPage[Category], frozen=True, kw_only=True):
     items: list[Category]
-    as_of: datetime | None
-    version: int
 
 
 class CategoryDetail(Category, frozen=True, kw_only=True):
@@ -43,10 +41,8 @@ class Brand(msgspec.Struct, frozen=True):
     products: int
 
 
-class BrandPage(Page[Brand], frozen=True, kw_only=True):
+class BrandPage(BuildPage[Brand], frozen=True, kw_only=True):
     items: list[Brand]
-    as_of: datetime | None
-    version: int
 
 
 class Retailer(msgspec.Struct, frozen=True):
@@ -64,10 +60,8 @@ class Retailer(msgspec.Struct, frozen=True):
         return cls(**row | times)
 
 
-class RetailerPage(Page[Retailer], frozen=True, kw_only=True):
+class RetailerPage(BuildPage[Retailer], frozen=True, kw_only=True):
     items: list[Retailer]
-    as_of: datetime | None
-    version: int
 
 
 @get("/categories", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True)

@@ -3,12 +3,12 @@
 from typing import Any
 
 from warehouse.connection import Version
+from warehouse.queries.products import OF_CATEGORY
 
-DEALS = """
+DEALS = f"""
 FROM deal
 WHERE ($verdict IS NULL OR verdict = $verdict)
-    AND ($category IS NULL OR category_slug = $category
-        OR starts_with(category_slug, $category || '.'))
+    AND {OF_CATEGORY}
     AND ($brand IS NULL OR brand_slug = $brand)
     AND ($retailer IS NULL OR retailer = $retailer)
     AND score >= $min_score AND (NOT $best_only OR price = best_price)

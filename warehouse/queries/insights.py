@@ -3,15 +3,11 @@
 from typing import Any, Literal
 
 from warehouse.connection import Version
-from warehouse.queries.products import LISTED
+from warehouse.queries.products import LISTED, OF_CATEGORY
 
 Direction = Literal["drops", "rises"]
-OF_CATEGORY = (
-    "($category IS NULL OR p.category_slug = $category "
-    "OR starts_with(p.category_slug, $category || '.'))"
-)
 MOVED = f"""
-SELECT p.* EXCLUDE (brand_slug) FROM price_move AS p, build AS b
+SELECT m.* EXCLUDE (brand_slug) FROM price_move AS m, build AS b
 WHERE changed_at >= b.as_of - to_days($days) AND {{direction}} AND {OF_CATEGORY}
     AND ($retailer IS NULL OR retailer = $retailer)
 ORDER BY abs(change_ratio) DESC, changed_at DESC, offer_id LIMIT $limit OFFSET $offset

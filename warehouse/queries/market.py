@@ -3,6 +3,7 @@
 from typing import Any
 
 from warehouse.connection import Version
+from warehouse.queries.products import OF_CATEGORY
 
 INDEX = """
 FROM category_index WHERE category_slug = $category AND ($currency IS NULL OR currency = $currency)
@@ -45,19 +46,17 @@ SELECT count(*) FILTER (o.last_observed_at >= date_trunc('second', b.as_of) - to
 FROM offer AS o, build AS b WHERE o.retailer = ?
 """
 CLAIMS = """
-SELECT d.verdict, count(*) AS deals FROM deal AS d JOIN offer AS o USING (offer_id)
-WHERE o.retailer = ? GROUP BY ALL
+SELECT verdict, count(*) AS deals FROM deal WHERE retailer = ? GROUP BY ALL
 """
 LEADS = """
 FROM lead_follow WHERE leader = $retailer OR follower = $retailer ORDER BY lead_ratio DESC, leader, follower
 """
-ANOMALIES = """
+ANOMALIES = f"""
 SELECT a.* EXCLUDE (brand_slug) FROM anomaly AS a, build AS b
 WHERE began_at >= b.as_of - to_days($days) AND severity >= $min_severity
     AND ($kind IS NULL OR kind = $kind) AND ($retailer IS NULL OR retailer = $retailer)
-    AND ($category IS NULL OR category_slug = $category
-        OR starts_with(category_slug, $category || '.'))
-ORDER BY {order} LIMIT $limit OFFSET $offset
+    AND {OF_CATEGORY}
+ORDER BY {{order}} LIMIT $limit OFFSET $offset
 """
 ORDERS = {
     "newest": "began_at DESC, severity DESC, offer_id, kind",

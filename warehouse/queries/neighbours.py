@@ -3,7 +3,7 @@
 from typing import Any
 
 from warehouse.connection import Version
-from warehouse.queries.products import LISTED
+from warehouse.queries.products import LISTED, OF_CATEGORY
 
 # Of a large category only what costs about as much is compared word by word.
 MOST_COMPARED = 2000
@@ -42,8 +42,7 @@ WITH moved AS (
     FROM best_price AS best JOIN {LISTED} AS p USING (product_id), build AS b
     WHERE best.start_at <= b.as_of - to_days($days) AND best.until_at > b.as_of - to_days($days)
         AND p.best_price <> best.price
-        AND ($category IS NULL OR p.category_slug = $category
-            OR starts_with(p.category_slug, $category || '.'))
+        AND {OF_CATEGORY}
 )
 SELECT *, abs(ln(1 + change_ratio)) * rarity * year_confidence AS unusual FROM moved
 WHERE rarity > 0 AND abs(change_ratio) >= 0.01

@@ -16,9 +16,14 @@ ORDERS = {
 }
 # Products with what lists say of them beside.
 LISTED = "(FROM product JOIN product_signal USING (product_id))"
+# A category with all that is below it; none asked for is all.
+OF_CATEGORY = (
+    "($category IS NULL OR category_slug = $category "
+    "OR starts_with(category_slug, $category || '.'))"
+)
 BY_FILTERS = f"""
 FROM {LISTED}
-WHERE ($category IS NULL OR category_slug = $category OR starts_with(category_slug, $category || '.'))
+WHERE {OF_CATEGORY}
     AND ($brand IS NULL OR brand_slug = $brand)
     AND ($retailer IS NULL OR list_contains(retailers, $retailer))
     AND ($availability IS NULL OR list_contains(availability, $availability))
