@@ -85,7 +85,7 @@ def installed() -> Path | None:
 
 
 @contextmanager
-def cluster(programs: Path) -> Iterator[Postgres]:
+def cluster(programs: Path, options: str = TUNED) -> Iterator[Postgres]:
     # It refuses to run as root; Debian's package brings a user for it.
     account: dict[str, Any] = {"user": "postgres", "group": "postgres"} if not os.getuid() else {}
     with tempfile.TemporaryDirectory(prefix="pricepulse-peer-") as name:
@@ -97,7 +97,7 @@ def cluster(programs: Path) -> Iterator[Postgres]:
         at = ("-D", str(folder / "cluster"))
         postgres.run("initdb", *at, "-A", "trust")
         log = ("-l", str(folder / "log"))
-        postgres.run("pg_ctl", *at, *log, "-w", "-o", f"{TUNED} -k {folder}", "start")
+        postgres.run("pg_ctl", *at, *log, "-w", "-o", f"{options} -k {folder}", "start")
         try:
             yield postgres
         finally:

@@ -56,6 +56,11 @@ def explained(error: Exception) -> tuple[int, str] | None:
     """Exit code and sentence of an error that the user can mend; None for a bug."""
     if isinstance(error, SettingsError):
         return 2, str(error)
+    if isinstance(error, ModuleNotFoundError) and error.name == "psycopg":
+        return 2, "PostgreSQL needs a driver: pip install 'pricepulse[cluster]'"
+    from sqlalchemy.exc import OperationalError
+
+    from pricepulse.store import SchemaError
     from warehouse.build import BuildBroken
     from warehouse.feed import FeedError
     from warehouse.lake import TRANSIENT, LakeError
@@ -65,6 +70,10 @@ def explained(error: Exception) -> tuple[int, str] | None:
 
     if isinstance(error, FeedError | LakeError | BuildRunning | UnknownLink | RatesError):
         return 2, str(error)
+    if isinstance(error, SchemaError):
+        return 2, str(error)
+    if isinstance(error, OperationalError):
+        return 1, f"the database of accounts cannot be used: {error.orig}"
     if isinstance(error, BuildBroken):
         return 1, str(error)
     if is_full(error):
@@ -376,6 +385,19 @@ def space(folder: Path) -> int:
             except FileNotFoundError:
                 continue
     return total
+
+
+@main.command()
+@data_flag
+def migrate(**flags: Any) -> None:
+    """Bring the database of accounts to the schema of this release. A server on the embedded default does
+    it by itself when it starts."""
+    from pricepulse import migrations, store
+
+    settings = configured(**flags)
+    settings.data.mkdir(parents=True, exist_ok=True)
+    revision = migrations.upgrade(settings.database)
+    click.echo(f"{store.shown(settings.database)} has schema {revision}")
 
 
 @main.command()

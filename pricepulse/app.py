@@ -22,11 +22,13 @@ from pricepulse import (
     ingest,
     insights,
     market,
+    migrations,
     neighbours,
     openapi,
     prices,
     product_page,
     statistics,
+    store,
 )
 from pricepulse.answer import Answers, Json
 from pricepulse.contract import Contracts, checker, read_contracts
@@ -106,7 +108,8 @@ def create_app(
         response_class=Json,
         openapi_config=openapi.config(RELEASE),
         plugins=[openapi.MoneyIsANumber()],
-        lifespan=[partial(_read_builds, settings=settings, reader=warehouse)],
+        lifespan=[_people, partial(_read_builds, settings=settings, reader=warehouse)],
+        dependencies=store.DEPENDENCIES,
         on_startup=list(on_startup),
         on_shutdown=list(on_shutdown),
         request_max_body_size=1 << 20,
@@ -114,6 +117,7 @@ def create_app(
     )
     app.state["settings"] = settings
     app.state["warehouse"] = warehouse
+    app.state["store"] = store.Store(settings.database)
     app.state["answers"] = Answers(settings.answer_cache_mb << 20)
     # Threads that wait for processes, started at the first picture; two keep both cores of a small
     # machine busy.
@@ -123,6 +127,17 @@ def create_app(
     read_contracts(app, contracts)
     app.edge = Edge(app.asgi_handler, settings)
     return app
+
+
+@asynccontextmanager
+async def _people(app: Litestar) -> AsyncIterator[None]:
+    """The transactional store with the schema of this release."""
+    settings: Settings = app.state["settings"]
+    await asyncio.to_thread(migrations.prepare, settings.database)
+    try:
+        yield
+    finally:
+        await app.state["store"].close()
 
 
 @asynccontextmanager

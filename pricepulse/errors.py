@@ -23,6 +23,8 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.response.base import ASGIResponse, Response
+from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 MEDIA_TYPE = "application/problem+json"
 # "disk I/O error" is SQLite's word when a full disk has no room for the WAL's index.
@@ -259,6 +261,8 @@ def as_error(error: BaseException) -> PricePulseError:
         error = error.exceptions[0]
     if isinstance(error, PricePulseError):
         return error
+    if isinstance(error, DBAPIError) and isinstance(error.orig, sqlite3.Error):
+        error = error.orig
     if isinstance(error, HTTPException):
         return _from_litestar(error)
     if isinstance(error, (msgspec.DecodeError, SerializationException)):
@@ -279,7 +283,10 @@ def as_error(error: BaseException) -> PricePulseError:
 def _from_engine(error: BaseException) -> UnavailableError | None:
     """What passes by itself."""
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-        return UnavailableError("the lake's catalog is busy; send it again", retry_after=1)
+        return UnavailableError("the database is busy; send it again", retry_after=1)
+    if isinstance(error, (OperationalError, PoolTimeout)):
+        told = "the database of accounts is busy or cannot be reached; send it again"
+        return UnavailableError(told, retry_after=2)
     if isinstance(error, duckdb.CatalogException):
         # After an upgrade, until the first build of the new release.
         told = "the build in service is an older release's; a new one follows in a moment"

@@ -8,15 +8,19 @@ import difflib
 import hmac
 import ipaddress
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from email.utils import parseaddr
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_type_hints
+from urllib.parse import urlsplit
 
 import msgspec
 from msgspec import Meta
 
 PREFIX = "PRICEPULSE_"
 CHOICES = {"access_log", "log_format", "log_level"}
+SMTP_SCHEMES = ("smtp", "smtps", "smtp+plain")
 ORIGIN = re.compile(r"https?://[^/\s?#@]+|\*")
 
 
@@ -45,6 +49,10 @@ class Secret:
         """Constant time, so that an answer's delay tells nothing about the key."""
         return hmac.compare_digest(self._value.encode(), given.encode())
 
+    def reveal(self) -> str:
+        """The value, for whoever opens a connection or encrypts with it."""
+        return self._value
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     data: Annotated[Path, Meta(description="the data folder", examples=["./data"])] = Path("data")
@@ -62,6 +70,21 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["s3://bucket/lake/"],
         ),
     ] = ""
+    database_url: Annotated[
+        Secret | None,
+        Meta(
+            description="the database of people; by default people.sqlite in the data folder",
+            examples=["postgresql://pricepulse:PASSWORD@db/pricepulse"],
+        ),
+    ] = None
+    secret: Annotated[
+        Secret | None,
+        Meta(
+            description="what the server encrypts keys in the database with, at least 32 "
+            "characters; by default secret.key in the data folder, made at the first start",
+            examples=["$(openssl rand -hex 32)"],
+        ),
+    ] = None
     host: Annotated[str, Meta(min_length=1, description="the address to listen on")] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65535, description="0 takes a free one")] = 8000
     workers: Annotated[int, Meta(ge=1, le=256, description="processes that answer")] = 1
@@ -85,6 +108,26 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     keep_versions_minutes: Annotated[
         int, Meta(ge=1, description="how long a replaced build stays for those who read it")
     ] = 60
+    public_url: Annotated[
+        str,
+        Meta(
+            description="where people reach the front end: the links in mails begin with it; by "
+            "default this server",
+            examples=["https://prices.example"],
+        ),
+    ] = ""
+    smtp_url: Annotated[
+        Secret | None,
+        Meta(
+            description="the mail server: smtp:// with STARTTLS, smtps://, or smtp+plain:// "
+            "without encryption; without it mails are files in outbox/ in the data folder",
+            examples=["smtp://user:PASSWORD@mail.example:587"],
+        ),
+    ] = None
+    mail_from: Annotated[
+        str,
+        Meta(description="the sender of mails", examples=["PricePulse <prices@example.org>"]),
+    ] = "PricePulse <pricepulse@localhost>"
     cors_origins: Annotated[
         tuple[str, ...],
         Meta(
@@ -122,6 +165,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         fill(self, "data", self.data.expanduser().absolute())
         fill(self, "catalog_url", self.catalog_url or f"sqlite:///{self.data / 'catalog.sqlite'}")
         fill(self, "lake_url", self.lake_url or str(self.data / "lake"))
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        fill(self, "public_url", self.public_url or f"http://{host}:{self.port}")
+
+    @property
+    def database(self) -> str:
+        """URL of the transactional store, its password included: never to be printed."""
+        url = self.database_url
+        return url.reveal() if url else f"sqlite:///{self.data / 'people.sqlite'}"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], **overrides: Any) -> "Settings":
@@ -167,17 +218,60 @@ def table() -> list[tuple[str, str, str]]:
 def _read(name: str, kind: Any, value: Any) -> Any:
     if name == "data":
         return Path(value)
-    if name == "ingest_key":
-        key = value if isinstance(value, Secret) else Secret(value)
-        if len(key._value) < 16 or not key._value.isascii() or not key._value.isprintable():
-            raise ValueError("a key has at least 16 printable ASCII characters")
-        return key
+    if name in SECRETS:
+        secret = value if isinstance(value, Secret) else Secret(value)
+        SECRETS[name](secret.reveal())
+        return secret
+    if name == "public_url":
+        return _origin(value.rstrip("/"))
+    if name == "mail_from":
+        return _sender(value)
     if name in {"cors_origins", "trusted_proxies"}:
         items = value.split(",") if isinstance(value, str) else value
         return tuple(_ITEMS[name](item.strip()) for item in items if item.strip())
     if name in CHOICES:
         value = str(value).lower()
     return msgspec.convert(value, kind, strict=False)
+
+
+def _key(value: str, least: int = 16) -> None:
+    if len(value) < least or not value.isascii() or not value.isprintable():
+        raise ValueError(f"a key has at least {least} printable ASCII characters")
+
+
+def _database(value: str) -> None:
+    if not value.startswith(("sqlite:///", "postgresql://", "postgres://")):
+        raise ValueError("it begins with sqlite:/// or postgresql://")
+
+
+def _smtp(value: str) -> None:
+    try:
+        url = urlsplit(value)
+        usable = url.scheme in SMTP_SCHEMES and bool(url.hostname) and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError(
+            "it is " + ", ".join(f"{each}://" for each in SMTP_SCHEMES) + " and a host"
+        )
+    if url.scheme == "smtp+plain" and url.username:
+        raise ValueError("smtp+plain:// would send the password unencrypted")
+
+
+# What each must be; their values are shown nowhere.
+SECRETS: dict[str, Callable[[str], None]] = {
+    "ingest_key": _key,
+    "database_url": _database,
+    "secret": partial(_key, least=32),
+    "smtp_url": _smtp,
+}
+
+
+def _sender(value: str) -> str:
+    _, address = parseaddr(value)
+    if "@" not in address or not value.isprintable():
+        raise ValueError("it is an address, or a name and an address in <>")
+    return value
 
 
 def _origin(item: str) -> str:
@@ -201,7 +295,7 @@ def _unknown(name: str, known: list[str]) -> str:
 
 
 def _unusable(name: str, kind: Any, value: Any, why: str) -> str:
-    shown = "***" if name == "ingest_key" else repr(str(value))
+    shown = "***" if name in SECRETS else repr(str(value))
     if name in CHOICES:
         why = "it is one of " + ", ".join(_choices(kind))
     elif why.startswith("Expected `int`, got"):

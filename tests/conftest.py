@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import Phase, settings
 
+from tests.databases import Databases, databases
 from tests.pipeline import Pipeline
 
 # Shrinking a failure of a property that builds warehouses takes minutes and more.
@@ -34,3 +35,21 @@ def pipelines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[],
     yield fresh
     for each in made:
         each.lake.close()
+
+
+@pytest.fixture(scope="session")
+def all_databases() -> Iterator[Databases]:
+    with databases() as made:
+        yield made
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest, all_databases: Databases) -> str:
+    """URL of a fresh database with the newest schema; the test runs on both kinds."""
+    return all_databases.migrated(request.param)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def blank_database(request: pytest.FixtureRequest, all_databases: Databases) -> str:
+    """URL of an empty database; the test runs on both kinds."""
+    return all_databases.blank(request.param)

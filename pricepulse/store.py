@@ -1,0 +1,175 @@
+"""The transactional store: people, mails, audit. SQLite by default, PostgreSQL by URL.
+
+A handler takes `db: Db` and nothing else: one transaction per request, which is
+committed before the first byte of the answer leaves and rolled back on every error. Litestar ends
+its dependencies after the response is made and before it is sent, so a commit that fails is a 503
+and never a 201.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from datetime import UTC, datetime
+from typing import Any
+
+from litestar import Request
+from litestar.di import NamedDependency, Provide
+from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.ext.asyncio import (
+    AsyncAttrs,
+    AsyncEngine,
+    AsyncSession,
+    async_sessionmaker,
+    create_async_engine,
+)
+from sqlalchemy.orm import DeclarativeBase, Session
+from sqlalchemy.types import TypeDecorator
+
+# A writer waits for its turn so long. SQLite lets one write at a time; a write takes 1 to 5 ms.
+BUSY_SECONDS = 10
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
+
+
+class SchemaError(RuntimeError):
+    """The schema is not the one of this release; the sentence says what to run."""
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware datetime in UTC. SQLite keeps text without a zone, which would come back naive."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("a naive time: say of which zone")
+        value = value.astimezone(UTC)
+        return value.replace(tzinfo=None) if dialect.name == "sqlite" else value
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if dialect.name == "sqlite" else value.astimezone(UTC)
+
+
+class Base(AsyncAttrs, DeclarativeBase):
+    """The tables. Every constraint has a name, so that a migration can drop it."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map = {datetime: Instant}  # noqa: RUF012 (SQLAlchemy's own name and form)
+
+
+class Store:
+    """One engine per process. Connections are made when they are needed, not here."""
+
+    def __init__(self, url: str) -> None:
+        options: dict[str, Any] = {"pool_size": 8, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
+        self.engine: AsyncEngine = create_async_engine(
+            driver(url, "aiosqlite"), **shared(options, url)
+        )
+        _prepare(self.engine.sync_engine)
+        self._reading = async_sessionmaker(self.engine, expire_on_commit=False)
+        writing = self.engine.execution_options(begin="IMMEDIATE")
+        self._writing = async_sessionmaker(writing, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def begin(self, *, write: bool) -> AsyncIterator[AsyncSession]:
+        """A session whose transaction is committed at the end and rolled back on an error.
+
+        `write`: on SQLite it takes the write lock with its first statement. Begun as a reader, it
+        could not become a writer once somebody else has written: "database is locked", at once.
+        A handler that computes for long between reading and writing (Argon2) commits before it.
+        """
+        async with (self._writing if write else self._reading)() as session:
+            yield session
+            await session.commit()
+
+    async def close(self) -> None:
+        await self.engine.dispose()
+
+
+class Database:
+    """The same database for threads without an event loop: jobs, the command, migrations."""
+
+    def __init__(self, url: str, *, foreign_keys: bool = True) -> None:
+        options: dict[str, Any] = {"pool_size": 2, "max_overflow": 2, "pool_timeout": BUSY_SECONDS}
+        self.engine: Engine = create_engine(driver(url, "pysqlite"), **shared(options, url))
+        _prepare(self.engine, foreign_keys=foreign_keys)
+
+    @contextmanager
+    def begin(self, *, write: bool = True) -> Iterator[Session]:
+        bind = self.engine.execution_options(begin="IMMEDIATE") if write else self.engine
+        with Session(bind, expire_on_commit=False) as session:
+            yield session
+            session.commit()
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+def driver(url: str, sqlite: str) -> str:
+    """The URL with the driver that we use; psycopg serves with and without an event loop."""
+    if url.startswith("sqlite:///"):
+        return f"sqlite+{sqlite}:///" + url.removeprefix("sqlite:///")
+    return "postgresql+psycopg://" + url.partition("://")[2]
+
+
+def is_embedded(url: str) -> bool:
+    """Whether the database is a file of this machine, made and migrated at the start."""
+    return url.startswith("sqlite:///")
+
+
+def shared(options: dict[str, Any], url: str) -> dict[str, Any]:
+    """Options of both engines. An error's text would show the values of its statement, hashes and
+    addresses among them: hide_parameters."""
+    options |= {"hide_parameters": True, "pool_recycle": 1800}
+    if is_embedded(url):
+        # The wait for the write lock. isolation_level None: Python begins no transactions of its own.
+        return options | {"connect_args": {"timeout": BUSY_SECONDS, "isolation_level": None}}
+    return options | {"pool_pre_ping": True}
+
+
+def shown(url: str) -> str:
+    """The URL without its password, for logs and the command."""
+    return make_url(url).render_as_string(hide_password=True)
+
+
+def _prepare(engine: Engine, *, foreign_keys: bool = True) -> None:
+    if engine.dialect.name != "sqlite":
+        return
+
+    @event.listens_for(engine, "connect")
+    def set_up(connection: Any, _: Any) -> None:
+        cursor = connection.cursor()
+        # FULL: in WAL mode NORMAL may lose the last commits in a power cut, and an answered
+        # registration or sign-out must not be undone by one.
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={int(foreign_keys)}"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def begin(connection: Any) -> None:
+        mode = connection.get_execution_options().get("begin", "DEFERRED")
+        connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+async def _transaction(request: Request[Any, Any, Any]) -> AsyncIterator[AsyncSession]:
+    store: Store = request.app.state["store"]
+    async with store.begin(write=request.method not in SAFE_METHODS) as session:
+        yield session
+
+
+Db = NamedDependency[AsyncSession]
+DEPENDENCIES = {"db": Provide(_transaction)}  # of the whole application
