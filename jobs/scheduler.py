@@ -24,7 +24,12 @@ from apscheduler.triggers.interval import IntervalTrigger
 
 from jobs import upkeep
 from jobs.build import LOOK_SECONDS, Builder
+from jobs.deliver import LOOK_SECONDS as MAIL_SECONDS
+from jobs.deliver import Delivery
+from pricepulse import migrations
+from pricepulse.sealing import sealer
 from pricepulse.settings import Settings
+from pricepulse.store import is_embedded
 from warehouse.build import Built
 from warehouse.lake import Lake
 
@@ -87,8 +92,10 @@ class Jobs:
         lock.write(str(os.getpid()))
         lock.flush()
         lake = Lake(self.settings.catalog_url, self.settings.lake_url)
+        if is_embedded(self.settings.database):
+            migrations.prepare(self.settings.database)
         scheduler = BackgroundScheduler(
-            executors={"default": ThreadPoolExecutor(4)}, job_defaults=DEFAULTS, timezone=UTC
+            executors={"default": ThreadPoolExecutor(5)}, job_defaults=DEFAULTS, timezone=UTC
         )
         self._add_jobs(scheduler, lake)
         scheduler.start()
@@ -114,6 +121,8 @@ class Jobs:
 
         add("build", IntervalTrigger(seconds=LOOK_SECONDS), builder.if_behind, 0)
         # Soon after the start, too: a server that restarts every five minutes merges all the same.
+        delivery = Delivery(settings, sealer(settings))
+        add("mail", IntervalTrigger(seconds=MAIL_SECONDS), delivery.if_due, 1)
         add("merge", IntervalTrigger(minutes=MERGE_MINUTES), lambda: upkeep.merge(lake), 60)
         add(
             "remove",
