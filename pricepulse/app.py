@@ -14,6 +14,7 @@ from litestar import Litestar, Router
 from litestar.types import ControllerRouterHandler
 
 from pricepulse import (
+    access,
     catalog,
     charts,
     deals,
@@ -30,10 +31,14 @@ from pricepulse import (
     statistics,
     store,
 )
+from pricepulse.accounts import me, registration, second_factor, signin
+from pricepulse.accounts.gate import Gate
+from pricepulse.accounts.passwords import Hasher
 from pricepulse.answer import Answers, Json
 from pricepulse.contract import Contracts, checker, read_contracts
 from pricepulse.edge import Edge
 from pricepulse.errors import problem_response
+from pricepulse.sealing import sealer
 from pricepulse.settings import Settings
 from warehouse.connection import Reader
 
@@ -52,6 +57,10 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *market.ROUTES,
     *neighbours.ROUTES,
     *ingest.ROUTES,
+    *registration.ROUTES,
+    *signin.ROUTES,
+    *me.ROUTES,
+    *second_factor.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
@@ -118,13 +127,15 @@ def create_app(
     app.state["settings"] = settings
     app.state["warehouse"] = warehouse
     app.state["store"] = store.Store(settings.database)
+    app.state["hasher"] = Hasher()
     app.state["answers"] = Answers(settings.answer_cache_mb << 20)
     # Threads that wait for processes, started at the first picture; two keep both cores of a small
     # machine busy.
     app.state["drawing"] = ThreadPoolExecutor(2, "chart")
     app.state["intake"] = intake = ingest.Intake(settings)
-    app.state["readiness"] = health.Readiness(settings.data, intake)
+    app.state["readiness"] = health.Readiness(settings.data, intake, app.state["store"])
     read_contracts(app, contracts)
+    access.entries(app)  # raises for a handler that does not say who may call it
     app.edge = Edge(app.asgi_handler, settings)
     return app
 
@@ -134,10 +145,18 @@ async def _people(app: Litestar) -> AsyncIterator[None]:
     """The transactional store with the schema of this release."""
     settings: Settings = app.state["settings"]
     await asyncio.to_thread(migrations.prepare, settings.database)
+    database: store.Store = app.state["store"]
+    app.state["sealer"] = sealed = await asyncio.to_thread(sealer, settings)
+    app.state["gate"] = gate = Gate(database, sealed, settings.public_url)
+    await gate.open()
+    following = asyncio.create_task(gate.follow())
     try:
         yield
     finally:
-        await app.state["store"].close()
+        following.cancel()
+        with suppress(asyncio.CancelledError):
+            await following
+        await database.close()
 
 
 @asynccontextmanager

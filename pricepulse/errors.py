@@ -105,12 +105,22 @@ class UnknownParameterError(BadRequestError):
 
 
 class UnauthorizedError(PricePulseError):
-    """Send the key as `Authorization: Bearer …`."""
+    """Send the access token, or where data is taken in the key, as `Authorization: Bearer …`; or what was sent
+    to sign in is wrong."""
 
     status, type, title = 401, "unauthorized", "A valid key is needed"
 
-    def __init__(self, detail: str) -> None:
-        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="pricepulse"'})
+    def __init__(self, detail: str, *, error: str = "") -> None:
+        """`error`: the word of RFC 6750, 3.1, where a token was sent."""
+        told = f', error="{error}"' if error else ""
+        super().__init__(detail, headers={"WWW-Authenticate": f'Bearer realm="pricepulse"{told}'})
+
+
+class SecondFactorError(UnauthorizedError):
+    """The password is right, and the account has a second factor: send a `code` with it, from the authenticator
+    or one of the recovery codes."""
+
+    type, title = "second-factor-required", "A code of the second factor is needed"
 
 
 class ForbiddenError(PricePulseError):
@@ -217,6 +227,7 @@ KINDS: tuple[type[PricePulseError], ...] = (
     InvalidInputError,
     UnknownParameterError,
     NoDataYetError,
+    SecondFactorError,
     *OURS.values(),
 )
 TYPES = {kind.type: kind for kind in KINDS}

@@ -12,9 +12,12 @@ import duckdb
 import msgspec
 from litestar import Request, get
 from litestar.params import FromPath
+from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from pricepulse.errors import TYPES, FieldError, NotFoundError, UnavailableError
 from pricepulse.ingest import Intake
+from pricepulse.store import Store
 from warehouse.lake import LakeError
 
 REMEMBERED = 2.0  # seconds; probes of a whole cluster write and ask once in this time
@@ -25,7 +28,7 @@ class Live(msgspec.Struct, frozen=True):
 
 
 class Ready(msgspec.Struct, frozen=True):
-    """All of it holds: a build is in service, the data folder can be written, the lake answers."""
+    """All of it holds: a build is in service, the data folder can be written, lake and accounts answer."""
 
     status: str
     version: str
@@ -54,8 +57,8 @@ async def live() -> Live:
 async def ready(request: Request[Any, Any, Any]) -> Ready:
     """Whether requests can be sent here.
 
-    Writes to the data folder, asks the lake for its newest snapshot and looks for a build in
-    service; 503 says what is missing."""
+    Writes to the data folder, asks the lake for its newest snapshot and the database of accounts for a
+    sign of life, and looks for a build in service; 503 says what is missing."""
     readiness: Readiness = request.app.state["readiness"]
     missing = await readiness.missing()
     version = request.app.state["warehouse"].current
@@ -81,9 +84,10 @@ async def problem_type(slug: FromPath[str]) -> ProblemType:
 class Readiness:
     """What must hold beside a build, asked of the disk and the lake at most every 2 seconds."""
 
-    def __init__(self, data: Path, intake: Intake) -> None:
+    def __init__(self, data: Path, intake: Intake, store: Store) -> None:
         self.data = data
         self.intake = intake
+        self.store = store
         self._lock = asyncio.Lock()
         self._asked_at = float("-inf")
         self._missing: list[FieldError] = []
@@ -106,6 +110,11 @@ class Readiness:
             await asyncio.to_thread(lake.snapshot)
         except (LakeError, OSError, duckdb.Error) as error:
             return [FieldError("/lake", f"cannot be read ({type(error).__name__})")]
+        try:
+            async with self.store.begin(write=False) as db:
+                await db.execute(select(1))
+        except SQLAlchemyError as error:
+            return [FieldError("/accounts", f"cannot be read ({type(error).__name__})")]
         return []
 
 

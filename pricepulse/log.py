@@ -53,6 +53,13 @@ class Text(logging.Formatter):
         return f"{head} [{rid}]{newline}{rest}"
 
 
+def quieten() -> None:
+    """Libraries that say too much: Alembic of its own parts, the driver of SQLite, at DEBUG, the values of
+    every statement."""
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    logging.getLogger("aiosqlite").setLevel(logging.INFO)
+
+
 def configure(settings: Settings) -> None:
     """All logging of this process to stderr. uvicorn keeps its error log and loses its own
     access log: the edge writes one that has the request id and no secrets."""
@@ -61,6 +68,6 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    logging.getLogger("alembic").setLevel(logging.WARNING)  # it tells of its own parts
+    quieten()
     logging.getLogger("uvicorn.access").disabled = True
     logging.getLogger("uvicorn.error").setLevel(max(root.level, logging.INFO))

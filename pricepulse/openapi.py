@@ -41,6 +41,7 @@ TAGS = {
     "prices": "Price histories, statistics, charts.",
     "insights": "Deals, what moved, anomalies, the market.",
     "ingest": "Observations in, batches and rejections out.",
+    "accounts": "Sign up, sign in, the own account.",
     "operation": "Health, the API's own description.",
 }
 
@@ -72,15 +73,24 @@ def operation_id(handler: HTTPRouteHandler, method: Method, _: list[Any]) -> str
 
 
 def config(release: str) -> OpenAPIConfig:
-    key = SecurityScheme(
-        type="http", scheme="bearer", description="The server's PRICEPULSE_INGEST_KEY."
-    )
+    # By hand: Litestar's own JWTAuth writes a scheme that OpenAPI 3.1 does not allow.
+    schemes = {
+        "access_token": SecurityScheme(
+            type="http",
+            scheme="bearer",
+            bearer_format="JWT",
+            description="The access token of POST /api/v1/auth/login, good for 15 minutes.",
+        ),
+        "ingest_key": SecurityScheme(
+            type="http", scheme="bearer", description="The server's PRICEPULSE_INGEST_KEY."
+        ),
+    }
     return OpenAPIConfig(
         title="PricePulse",
         version=release,
         description=DESCRIPTION,
         servers=[Server(url="/", description="this server")],
-        components=Components(security_schemes={"ingest_key": key}),
+        components=Components(security_schemes=dict(schemes)),
         tags=[Tag(name=name, description=told) for name, told in TAGS.items()],
         operation_id_creator=operation_id,
         use_handler_docstrings=True,

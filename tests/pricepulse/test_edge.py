@@ -3,6 +3,7 @@
 import gzip
 import json
 import logging
+import shutil
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -20,13 +21,13 @@ import uvicorn
 import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
-from litestar import Request, get, post
+from litestar import Request, Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.response import Stream
 from litestar.testing import TestClient
 from openapi_spec_validator import validate
 
-from pricepulse.access import INGEST_SECURITY, ingest_key_required
+from pricepulse.access import public, with_ingest_key
 from pricepulse.app import UVICORN, create_app
 from pricepulse.compress import choose
 from pricepulse.contract import Cursor, Limit, Price, accepts, version_of
@@ -96,12 +97,13 @@ async def stream(fail: FromQuery[bool] = False) -> Stream:
     return Stream(_pieces(fail))
 
 
-@post("/offers", guards=[ingest_key_required], security=INGEST_SECURITY)
+@post("/offers", **with_ingest_key())
 async def post_offer(data: JSONBody[Offer]) -> Offer:
     return data
 
 
-ROUTES = [get_offer, long, huge, png, stream, post_offer]
+OPEN = Router("/", route_handlers=[get_offer, long, huge, png, stream], **public())
+ROUTES: list[Any] = [OPEN, post_offer]
 
 
 def build(number: int) -> Any:
@@ -434,14 +436,12 @@ def test_the_docs_come_from_this_server(client: TestClient[Any]) -> None:
 
 
 def test_readiness_is_truthful(tmp_path: Path) -> None:
-    app = app_with(tmp_path / "missing")
-    with TestClient(app) as client:
-        answer = client.get("/health/ready")
-        assert answer.status_code == 503
-        assert [each["pointer"] for each in answer.json()["errors"]] == ["/data"]
+    with TestClient(app_with(tmp_path / "gone")) as client:
+        shutil.rmtree(tmp_path / "gone")
+        told = client.get("/health/ready").json()
+        assert (told["status"], told["errors"][0]["pointer"]) == (503, "/data")
     (tmp_path / "data").mkdir()
-    app = app_with(tmp_path / "data")
-    with TestClient(app) as client:
+    with TestClient(app := app_with(tmp_path / "data")) as client:
         ready = client.get("/health/ready").json()
         assert (ready["status"], ready["version"]) == ("ready", "000000007-1")
         assert (tmp_path / "data" / "catalog.sqlite").exists()

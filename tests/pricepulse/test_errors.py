@@ -11,11 +11,11 @@ from typing import Any, cast
 import duckdb
 import msgspec
 import pytest
-from litestar import get, post
+from litestar import Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.testing import TestClient
 
-from pricepulse.access import INGEST_SECURITY, ingest_key_required
+from pricepulse.access import public, with_ingest_key
 from pricepulse.app import create_app
 from pricepulse.contract import Cursor, Limit
 from pricepulse.errors import (
@@ -83,7 +83,7 @@ async def deep(data: JSONBody[Deep]) -> None:
     pass
 
 
-@post("/guarded", guards=[ingest_key_required], security=INGEST_SECURITY)
+@post("/guarded", **with_ingest_key())
 async def guarded() -> None:
     pass
 
@@ -93,7 +93,8 @@ async def versioned() -> dict[str, int]:
     return {"a": 1}
 
 
-ROUTES = [raise_it, listed, rows, deep, guarded, versioned]
+OPEN = [raise_it, listed, rows, deep, versioned]
+ROUTES: list[Any] = [Router("/", route_handlers=OPEN, **public()), guarded]
 
 
 def app_with(tmp_path: Path, **given: Any) -> Any:

@@ -17,6 +17,7 @@ from sqlalchemy import func, inspect, select, update
 from sqlalchemy.exc import DBAPIError
 
 from pricepulse import audit, migrations
+from pricepulse.access import public
 from pricepulse.app import create_app
 from pricepulse.audit import Audit
 from pricepulse.errors import ConflictError
@@ -131,20 +132,20 @@ def test_times_are_aware_and_in_utc(database: str) -> None:
     assert before <= at <= datetime.now(UTC)
 
 
-@post("/kept")
+@post("/kept", **public())
 async def kept(db: Db) -> str:
     audit.record(db, "kept", "thing:1")
     return "kept"
 
 
-@post("/refused")
+@post("/refused", **public())
 async def refused(db: Db) -> str:
     audit.record(db, "refused", "thing:1")
     await db.flush()
     raise ConflictError("no")
 
 
-@post("/broken")
+@post("/broken", **public())
 async def broken(db: Db) -> str:
     """Its commit fails: the database refuses what is only sent with it."""
     db.add(Audit(at=datetime.now(UTC), actor=None, action="", target="", address="", request_id="", detail={}))  # fmt: skip

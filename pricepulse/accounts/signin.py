@@ -1,0 +1,142 @@
+"""Sign in, stay signed in, sign out: POST /auth/login, /auth/refresh, /auth/logout."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, NoReturn
+
+import msgspec
+from litestar import Request, post
+from litestar.params import JSONBody
+from msgspec import Meta
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from pricepulse import audit
+from pricepulse.access import public
+from pricepulse.accounts import sessions, totp
+from pricepulse.accounts.addresses import Address
+from pricepulse.accounts.passwords import Hasher
+from pricepulse.accounts.sessions import Tokens
+from pricepulse.accounts.tables import Account, RefreshToken, Session
+from pricepulse.accounts.tokens import hashed
+from pricepulse.errors import SecondFactorError, UnauthorizedError, UnprocessableError
+from pricepulse.store import Db
+
+# Of a body with a password: a megabyte of it is refused unread.
+SMALL = 16 << 10
+Email = Annotated[str, Meta(min_length=3, max_length=320, description="An address of mail.")]
+Password = Annotated[str, Meta(min_length=1, max_length=1024)]
+Opaque = Annotated[str, Meta(min_length=1, max_length=256, description="As it was given.")]
+
+
+class Login(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`code`: of the second factor, or a recovery code, where the account has one."""
+
+    email: Email
+    password: Password
+    code: Annotated[str, Meta(max_length=64)] = ""
+
+
+class Refresh(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    refresh_token: Opaque
+
+
+@post(
+    "/auth/login",
+    **public(problems=(401, 503)),
+    tags=["accounts"],
+    status_code=200,
+    request_max_body_size=SMALL,
+)
+async def login(request: Request[Any, Any, Any], data: JSONBody[Login], db: Db) -> Tokens:
+    """Sign in with address and password.
+
+    Whether an account exists is told neither by the answer nor by how long it takes. With a second
+    factor the first answer is a 401 of the type `second-factor-required`."""
+    account = await _account_of(db, data.email)
+    # No transaction is open while Argon2 works: it would hold up every other writer.
+    await db.commit()
+    hasher: Hasher = request.app.state["hasher"]
+    known, stored = (account.id, account.password_hash) if account else ("", "")
+    right = await hasher.verify(stored, data.password)
+    account = await _unchanged(db, known, stored) if right else None
+    if account is None:
+        await _refuse(db, request, known)
+    if account.totp:
+        if not data.code:
+            raise SecondFactorError("the account has a second factor: send its `code`, too")
+        if not await totp.accept(db, request.app.state["sealer"], account, data.code):
+            await _refuse(db, request, account.id)
+    if hasher.is_outdated(stored):
+        account.password_hash = await hasher.hash(data.password)
+    tokens = await sessions.begin(db, request, account)
+    audit.record(db, "session.begin", f"account:{account.id}", request=request, actor=account.id)
+    return tokens
+
+
+@post(
+    "/auth/refresh",
+    **public(problems=(401, 503)),
+    tags=["accounts"],
+    status_code=200,
+    request_max_body_size=SMALL,
+)
+async def refresh(request: Request[Any, Any, Any], data: JSONBody[Refresh], db: Db) -> Tokens:
+    """New tokens for a refresh token, which is good once.
+
+    The same one again within ten seconds gives the same answer; later it ends the session, since then
+    two hold it."""
+    tokens = await sessions.prolong(db, request, data.refresh_token)
+    if tokens is None:
+        raise UnauthorizedError(
+            "this refresh token is not, or no longer, good; sign in again", error="invalid_token"
+        )
+    return tokens
+
+
+@post(
+    "/auth/logout",
+    **public(),
+    tags=["accounts"],
+    status_code=204,
+    request_max_body_size=SMALL,
+)
+async def logout(request: Request[Any, Any, Any], data: JSONBody[Refresh], db: Db) -> None:
+    """End the session of a refresh token.
+
+    Its access tokens are refused within a second. A token that is none is no error: it is as ended as
+    it can be."""
+    token = await db.get(RefreshToken, hashed(data.refresh_token))
+    if token is not None:
+        session = await db.get_one(Session, token.session_id)
+        target = f"session:{session.id}"
+        audit.record(db, "session.end", target, request=request, actor=session.account_id)
+        await sessions.end(db, Session.id == session.id)
+
+
+async def _account_of(db: AsyncSession, email: str) -> Account | None:
+    try:
+        key = Address.from_text(email).key
+    except UnprocessableError:
+        key = ""  # no account has that, and it takes as long to find out
+    return await db.scalar(select(Account).where(Account.email_key == key))
+
+
+async def _unchanged(db: AsyncSession, account_id: str, stored: str) -> Account | None:
+    """The account, locked, unless its password was changed meanwhile, or it is disabled."""
+    query = select(Account).where(Account.id == account_id).with_for_update()
+    found = await db.scalar(query.execution_options(populate_existing=True))
+    if found is None or found.password_hash != stored or found.disabled_at:
+        return None
+    return found
+
+
+async def _refuse(db: AsyncSession, request: Request[Any, Any, Any], account_id: str) -> NoReturn:
+    """One answer for all that may be wrong; that somebody tried is kept."""
+    target = f"account:{account_id}" if account_id else ""
+    audit.record(db, "session.refused", target, request=request)
+    await db.commit()
+    raise UnauthorizedError("address, password or code is wrong")
+
+
+ROUTES = (login, refresh, logout)

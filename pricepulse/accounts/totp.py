@@ -1,0 +1,84 @@
+"""The second factor: codes of an authenticator (RFC 6238), and recovery codes for when it is lost."""
+
+from __future__ import annotations
+
+import base64
+import hmac
+import secrets
+import time
+from urllib.parse import quote
+
+from sqlalchemy import delete
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from pricepulse.accounts.tables import Account, RecoveryCode
+from pricepulse.sealing import Sealer
+
+STEP_SECONDS = 30
+DIGITS = 6  # with SHA-1 and 30 s what every authenticator does
+SECRET_BYTES = 20  # RFC 4226, 4: 160 bits
+# RFC 6238, 5.2: at most one step for the delay; one ahead, since telephones' clocks are wrong, too.
+DRIFT = (0, -1, 1)
+RECOVERY_CODES = 10
+RECOVERY_BYTES = 10  # 80 bits
+
+
+def new_secret() -> bytes:
+    return secrets.token_bytes(SECRET_BYTES)
+
+
+def code_at(secret: bytes, step: int) -> str:
+    """The code of a 30 s step (RFC 4226, 5.3)."""
+    digest = hmac.digest(secret, step.to_bytes(8, "big"), "sha1")
+    at = digest[-1] & 15
+    number = int.from_bytes(digest[at : at + 4], "big") & 0x7FFFFFFF
+    return f"{number % 10**DIGITS:0{DIGITS}}"
+
+
+def matching_step(secret: bytes, code: str, after: int, now: float | None = None) -> int | None:
+    """The step whose code it is, later than `after`: a code is good once (RFC 6238, 5.2)."""
+    current = int(time.time() if now is None else now) // STEP_SECONDS
+    for step in (current + drift for drift in DRIFT):
+        if step > after and hmac.compare_digest(code_at(secret, step), code):
+            return step
+    return None
+
+
+def base32(secret: bytes) -> str:
+    return base64.b32encode(secret).decode().rstrip("=")
+
+
+def address_of(secret: bytes, email: str) -> str:
+    """What the front end shows as a QR code."""
+    return f"otpauth://totp/PricePulse:{quote(email)}?secret={base32(secret)}&issuer=PricePulse"
+
+
+async def accept(db: AsyncSession, sealer: Sealer, account: Account, code: str) -> bool:
+    """Whether the code is good, and it is used up then. `account` is locked by the caller."""
+    assert account.totp
+    given = code.strip().replace(" ", "").replace("-", "")
+    if given.isascii() and given.isdigit() and len(given) == DIGITS:
+        step = matching_step(sealer.unseal("totp", account.totp), given, account.totp_step)
+        if step is None:
+            return False
+        account.totp_step = step
+        return True
+    mine = RecoveryCode.hash == _hashed(sealer, account.id, given.upper())
+    found = delete(RecoveryCode).where(mine, RecoveryCode.account_id == account.id)
+    return (await db.scalar(found.returning(RecoveryCode.hash))) is not None
+
+
+async def new_recovery_codes(db: AsyncSession, sealer: Sealer, account: Account) -> list[str]:
+    """Ten codes to be shown once; they take the place of the old ones."""
+    await db.execute(delete(RecoveryCode).where(RecoveryCode.account_id == account.id))
+    codes = [base32(secrets.token_bytes(RECOVERY_BYTES)) for _ in range(RECOVERY_CODES)]
+    db.add_all(
+        RecoveryCode(hash=_hashed(sealer, account.id, code), account_id=account.id)
+        for code in codes
+    )
+    return ["-".join(code[at : at + 4] for at in range(0, 16, 4)) for code in codes]
+
+
+def _hashed(sealer: Sealer, account_id: str, code: str) -> bytes:
+    # Under the server's secret: 80 bits could be searched in a stolen database, given years.
+    return sealer.derive("recovery code", f"{account_id} {code}".encode())
