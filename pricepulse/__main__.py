@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pricepulse import terminal
+from pricepulse.accounts.command import user
 from pricepulse.settings import PREFIX, Settings, SettingsError
 
 if TYPE_CHECKING:
@@ -178,7 +179,22 @@ def serve(**flags: Any) -> None:
     port = open_port(settings)
     if not settings.data.exists():
         click.echo(f"{settings.data} is new and empty; it fills with what is ingested", err=True)
+    prepare_people(settings)
     listen(settings, port)
+
+
+def prepare_people(settings: Settings) -> None:
+    """The database of accounts, before there are processes that would all make it."""
+    from pricepulse import migrations
+    from pricepulse.accounts.command import has_admin
+
+    migrations.prepare(settings.database)
+    if not has_admin(settings):
+        click.echo(
+            "there is no admin yet: `pricepulse user create ADDRESS --role admin` makes one and asks "
+            "for a password",
+            err=True,
+        )
 
 
 def open_port(settings: Settings) -> int:
@@ -471,7 +487,11 @@ def demo(data: str | None, **flags: Any) -> None:
     if settings.ingest_key is None:
         os.environ[PREFIX + "INGEST_KEY"] = key = secrets.token_hex(16)
     click.echo(demo_data.greeting(settings.data, f"http://{host}:{port}", key))
+    prepare_people(settings)
     listen(settings, port)
+
+
+main.add_command(user)
 
 
 if __name__ == "__main__":
