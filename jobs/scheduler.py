@@ -26,6 +26,7 @@ from jobs import upkeep
 from jobs.build import LOOK_SECONDS, Builder
 from jobs.deliver import LOOK_SECONDS as MAIL_SECONDS
 from jobs.deliver import Delivery
+from jobs.people import sweep
 from pricepulse import migrations
 from pricepulse.sealing import sealer
 from pricepulse.settings import Settings
@@ -121,8 +122,15 @@ class Jobs:
 
         add("build", IntervalTrigger(seconds=LOOK_SECONDS), builder.if_behind, 0)
         # Soon after the start, too: a server that restarts every five minutes merges all the same.
-        delivery = Delivery(settings, sealer(settings))
+        secret = sealer(settings)
+        delivery = Delivery(settings, secret)
         add("mail", IntervalTrigger(seconds=MAIL_SECONDS), delivery.if_due, 1)
+        add(
+            "accounts",
+            IntervalTrigger(hours=1),
+            lambda: sweep(delivery.database, secret, datetime.now(UTC)),
+            90,
+        )
         add("merge", IntervalTrigger(minutes=MERGE_MINUTES), lambda: upkeep.merge(lake), 60)
         add(
             "remove",
