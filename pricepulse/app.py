@@ -91,6 +91,19 @@ class PricePulse(Litestar):
             await super().__call__(scope, receive, send)
 
 
+class AllMethods(Router):
+    """Litestar answers OPTIONS with the methods that a path had when the first of its handlers was
+    registered. Not shown that answer, it makes a new one for all of them."""
+
+    @property
+    def route_handler_method_map(self) -> dict[str, Any]:
+        found = super().route_handler_method_map
+        return {
+            path: {name: each for name, each in handlers.items() if name != "OPTIONS"}
+            for path, handlers in found.items()
+        }
+
+
 def create_app(
     settings: Settings,
     *,
@@ -103,7 +116,7 @@ def create_app(
     contracts: Contracts = {}
     app = PricePulse(
         [
-            Router(BASE, route_handlers=list(routes)),
+            AllMethods(BASE, route_handlers=list(routes)),
             openapi.route(RELEASE),
             docs.root,
             docs.docs,
