@@ -37,6 +37,7 @@ class Hasher:
         self._argon2 = argon2.PasswordHasher(
             memory_cost=MEMORY_KIB, time_cost=PASSES, parallelism=LANES
         )
+        self.nobodys = NOBODYS
         self._limiter = CapacityLimiter(AT_ONCE)
 
     async def hash(self, password: str) -> str:
@@ -54,7 +55,7 @@ class Hasher:
 
     def _verify(self, stored: str, password: str) -> bool:
         try:
-            self._argon2.verify(stored or NOBODYS, normalised(password))
+            self._argon2.verify(stored or self.nobodys, normalised(password))
         except (argon2.exceptions.VerificationError, argon2.exceptions.InvalidHashError):
             return False
         return bool(stored)

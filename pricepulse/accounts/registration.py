@@ -26,7 +26,13 @@ from pricepulse.sealing import Sealer
 from pricepulse.store import Db
 
 # A link to a new password is as good as the password: one hour (OWASP, Forgot Password).
-LASTS = {"register": timedelta(hours=24), "email": timedelta(hours=24), "reset": timedelta(hours=1)}
+LASTS = {
+    "register": timedelta(hours=24),
+    "email": timedelta(hours=24),
+    "reset": timedelta(hours=1),
+    # Leads nowhere: written so that an answer takes as long where there is nothing to write.
+    "decoy": timedelta(hours=1),
+}
 Name = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*(?![\s\S])")]
 
 
@@ -83,6 +89,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
     taken = await db.scalar(select(Account.id).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
     if taken:
+        add_link(db, "decoy", address)
         post_mail(db, sealer, address.email, "already_registered")
     else:
         token = add_link(db, "register", address, name=data.name, password_hash=password_hash)
@@ -142,6 +149,7 @@ async def forgot_password(
     account = await db.scalar(select(Account).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
     if account is None or account.disabled_at:
+        add_link(db, "decoy", address)
         post_mail(db, sealer, address.email, "no_account")
     else:
         token = add_link(db, "reset", address, account_id=account.id)

@@ -1,0 +1,61 @@
+"""Neither words nor time tell whether an address has an account."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from functools import partial
+
+import argon2
+import httpx
+
+from pricepulse.accounts.passwords import NOBODYS, Hasher
+from tests.people import OTHER, PASSWORD, People
+
+ROUNDS = 60
+
+
+def differ(known: Callable[[], httpx.Response], unknown: Callable[[], httpx.Response]) -> float:
+    """Seconds between the medians, asked in turns; the answers are the same but for the request's id."""
+    took: tuple[list[float], list[float]] = ([], [])
+    for _ in range(ROUNDS):
+        answers = []
+        for times, ask in zip(took, (known, unknown), strict=True):
+            started = time.perf_counter()
+            answers.append(ask())
+            times.append(time.perf_counter() - started)
+        first, second = answers
+        assert (first.status_code, first.content) == (second.status_code, second.content)
+        ignored = {"x-request-id", "date"}
+        assert {k: v for k, v in first.headers.items() if k not in ignored} == {
+            k: v for k, v in second.headers.items() if k not in ignored
+        }
+    return abs(statistics.median(took[0]) - statistics.median(took[1]))
+
+
+def test_where_there_is_no_account_a_hash_of_the_same_cost_is_verified() -> None:
+    assert not Hasher().is_outdated(NOBODYS)
+
+
+def test_known_and_unknown_addresses_take_as_long(site: People) -> None:
+    """With cheap hashes, so that what is left to differ would show; their cost is the test above."""
+    cheap = argon2.PasswordHasher(memory_cost=64, time_cost=1, parallelism=1)
+    hasher = site.app.state["hasher"]
+    hasher._argon2 = cheap
+    hasher.nobodys = cheap.hash("nobody's")
+    site.registered()
+
+    def sign_in(email: str) -> httpx.Response:
+        return site.post("/auth/login", email=email, password=OTHER)
+
+    def register(email: str) -> httpx.Response:
+        return site.post("/auth/register", email=email, password=PASSWORD)
+
+    def forgotten(email: str) -> httpx.Response:
+        return site.post("/auth/forgot-password", email=email)
+
+    for ask in (sign_in, register, forgotten):
+        known, unknown = partial(ask, "ann@example.org"), partial(ask, "bob@example.org")
+        # On a busy machine medians of 60 wander by a millisecond; what really differs, always does.
+        assert any(differ(known, unknown) < 0.002 for _ in range(4)), ask.__name__
