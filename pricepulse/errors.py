@@ -23,7 +23,7 @@ from litestar.exceptions import (
     ValidationException,
 )
 from litestar.response.base import ASGIResponse, Response
-from sqlalchemy.exc import DBAPIError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 MEDIA_TYPE = "application/problem+json"
@@ -276,6 +276,8 @@ def as_error(error: BaseException) -> PricePulseError:
         error = error.orig
     if isinstance(error, HTTPException):
         return _from_litestar(error)
+    if isinstance(error, DataError):  # PostgreSQL keeps no NUL in a text
+        return BadRequestError("a value in the request has characters that no text here can have")
     if isinstance(error, (msgspec.DecodeError, SerializationException)):
         return _from_msgspec(error)
     if isinstance(error, RecursionError) and "deserializ" in str(error):

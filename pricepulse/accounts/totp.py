@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hmac
+import logging
 import secrets
 import time
 from urllib.parse import quote
@@ -12,7 +13,7 @@ from sqlalchemy import delete
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse.accounts.tables import Account, RecoveryCode
-from pricepulse.sealing import Sealer
+from pricepulse.sealing import Sealer, Unsealable
 
 STEP_SECONDS = 30
 DIGITS = 6  # with SHA-1 and 30 s what every authenticator does
@@ -21,6 +22,7 @@ SECRET_BYTES = 20  # RFC 4226, 4: 160 bits
 DRIFT = (0, -1, 1)
 RECOVERY_CODES = 10
 RECOVERY_BYTES = 10  # 80 bits
+log = logging.getLogger("pricepulse.accounts")
 
 
 def new_secret() -> bytes:
@@ -58,7 +60,12 @@ async def accept(db: AsyncSession, sealer: Sealer, account: Account, code: str) 
     assert account.totp
     given = code.strip().replace(" ", "").replace("-", "")
     if given.isascii() and given.isdigit() and len(given) == DIGITS:
-        step = matching_step(sealer.unseal("totp", account.totp), given, account.totp_step)
+        try:
+            secret = sealer.unseal("totp", account.totp)
+        except Unsealable:
+            log.error("account %s has a second factor of another PRICEPULSE_SECRET", account.id)  # noqa: TRY400
+            return False
+        step = matching_step(secret, given, account.totp_step)
         if step is None:
             return False
         account.totp_step = step

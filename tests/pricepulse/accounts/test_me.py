@@ -13,6 +13,7 @@ from sqlalchemy import func, select, update
 from pricepulse import log
 from pricepulse.accounts import totp
 from pricepulse.accounts.tables import Account, RecoveryCode, now
+from pricepulse.sealing import Sealer
 from pricepulse.store import Base
 from tests.command import until
 from tests.people import OTHER, PASSWORD, People, refused
@@ -237,3 +238,38 @@ def test_secrets_appear_nowhere(
     said = [*(a.text for a in answers), caplog.text, out.out, out.err, *rows]
     for secret in secrets:
         assert not [text for text in said if secret in text]
+
+
+def test_characters_that_are_none_are_refused(site: People) -> None:
+    site.registered()
+    tokens = site.signed_in()
+    access = tokens["access_token"]
+    for path in ("%00", "a%00b", "%F0%9F%98%80", "x" * 500):
+        answer = site.send("DELETE", f"/users/me/sessions/{path}", access)
+        assert answer.status_code in {400, 404}, (path, answer.text)
+    headers = {"content-type": "application/json", "authorization": f"Bearer {access}"}
+    for text in (r"\ud800", r"\u0000", r"\udfff x"):
+        content = f'{{"name": "{text}"}}'.encode()
+        answer = site.client.patch("/api/v1/users/me", content=content, headers=headers)
+        assert answer.status_code == 400, text
+        for field in ("email", "password"):
+            given = {"email": '"ann@example.org"', "password": f'"{PASSWORD}"'} | {
+                field: f'"{text} and more of it"'
+            }
+            content = f'{{"email": {given["email"]}, "password": {given["password"]}}}'.encode()
+            for address in ("register", "login"):
+                answer = site.client.post(
+                    f"/api/v1/auth/{address}", content=content, headers=headers
+                )
+                assert answer.status_code in {202, 400, 401, 422}, (address, field, answer.text)
+    answer = site.post("/auth/refresh", refresh_token="\x00")
+    refused(answer, 401)
+
+
+def test_another_secret_of_the_server_lets_nobody_in(site: People) -> None:
+    site.registered()
+    secret, recovery = with_second_factor(site, site.signed_in()["access_token"])
+    site.app.state["sealer"] = Sealer(b"another secret")
+    body = {"email": "ann@example.org", "password": PASSWORD}
+    for given in (code(secret), recovery[0]):
+        refused(site.post("/auth/login", **body, code=given), 401)
