@@ -69,11 +69,15 @@ class Gate:
 
     async def follow(self) -> None:
         """Renews the view while the server runs."""
+        failing = False
         while True:
             try:
                 await self.renew()
+                failing = False
             except Exception as error:  # whatever the database says, the next look may succeed
-                log.error("sessions cannot be read: %s", type(error).__name__)  # noqa: TRY400
+                if not failing:
+                    log.error("sessions cannot be read: %s", type(error).__name__)  # noqa: TRY400
+                failing = True
             await asyncio.sleep(LOOK_SECONDS)
 
     async def open(self) -> None:

@@ -20,6 +20,7 @@ from pricepulse.accounts.gate import LOOK_SECONDS
 from pricepulse.accounts.sessions import GRACE
 from pricepulse.accounts.tables import RefreshToken, Session, SigningKey, now
 from pricepulse.accounts.tokens import new_signing_key
+from pricepulse.store import Store
 from tests.command import until
 from tests.people import OTHER, PASSWORD, People, refused
 
@@ -233,3 +234,15 @@ def test_a_new_key_signs_soon_and_the_old_one_still_counts(site: People) -> None
     new = until(signs, "the new key signs", 3)
     for token in (old, new):
         assert site.send("GET", "/users/me", token).status_code == 200
+
+
+def test_who_cannot_be_checked_does_not_get_in(site: People) -> None:
+    site.registered()
+    access = site.signed_in()["access_token"]
+    gate = site.app.state["gate"]
+    there, gate.store = gate.store, Store("postgresql://nobody@127.0.0.1:9/nothing")
+    gate._read_at = float("-inf")  # as if a second had passed
+    told = refused(site.send("GET", "/users/me", access), 503)
+    assert "cannot be reached" in told["detail"]
+    gate.store = there
+    assert site.send("GET", "/users/me", access).status_code == 200
