@@ -31,7 +31,7 @@ from pricepulse import (
     statistics,
     store,
 )
-from pricepulse.accounts import me, registration, second_factor, signin
+from pricepulse.accounts import link_page, me, registration, second_factor, signin
 from pricepulse.accounts.gate import Gate
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.answer import Answers, Json
@@ -124,6 +124,7 @@ def create_app(
             health.live,
             health.ready,
             health.problem_type,
+            link_page.link_page,
         ],
         before_request=checker(contracts, RELEASE),
         exception_handlers={Exception: problem_response},
