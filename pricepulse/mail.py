@@ -73,7 +73,8 @@ def opened(mail: Mail, sealer: Sealer) -> Letter:
 
 def message(mail: Mail, letter: Letter, settings: Settings) -> EmailMessage:
     """The mail as it is sent: text, and the same as HTML."""
-    values: dict[str, Any] = {"public_url": settings.public_url, **letter.values}
+    at = f"{mail.created_at:%Y-%m-%d %H:%M} UTC"
+    values: dict[str, Any] = {"public_url": settings.public_url, "at": at, **letter.values}
     text = TEMPLATES.get_template(f"{letter.template}.txt").render(values)
     subject, _, body = text.partition("\n")
     paragraphs = [" ".join(each.split()) for each in re.split(r"\n\s*\n", body) if each.strip()]

@@ -26,7 +26,7 @@ from pricepulse.accounts.registration import (
     check_new_password,
     tell_of_new_password,
 )
-from pricepulse.accounts.signin import SMALL, Email, Password
+from pricepulse.accounts.signin import FORM, Email, Password
 from pricepulse.accounts.tables import Account, Link, Session, now
 from pricepulse.accounts.tokens import Claims
 from pricepulse.errors import FieldError, NotFoundError, UnauthorizedError, UnprocessableError
@@ -106,7 +106,7 @@ async def _me(request: Request[Claims, Any, Any], db: Db) -> Account:
 
 
 Own = NamedDependency[Account]
-OWN: dict[str, Any] = {"dependencies": {"me": Provide(_me)}, "tags": ["accounts"]}
+OWN: dict[str, Any] = {"dependencies": {"me": Provide(_me)}, **FORM}
 
 
 @get("/users/me", **may(Role.USER), **OWN)
@@ -115,7 +115,7 @@ async def get_me(me: Own) -> Me:
     return Me.from_account(me)
 
 
-@patch("/users/me", **may(Role.USER), **OWN, request_max_body_size=SMALL)
+@patch("/users/me", **may(Role.USER), **OWN)
 async def change_me(
     request: Request[Claims, Any, Any], data: JSONBody[Profile], me: Own, db: Db
 ) -> Me:
@@ -126,7 +126,7 @@ async def change_me(
     return Me.from_account(me)
 
 
-@delete("/users/me", **may(Role.USER, problems=(422,)), **OWN, request_max_body_size=SMALL)
+@delete("/users/me", **may(Role.USER, problems=(422,)), **OWN)
 async def delete_me(
     request: Request[Claims, Any, Any], data: JSONBody[Confirmed], me: Own, db: Db
 ) -> None:
@@ -140,13 +140,7 @@ async def delete_me(
     audit.record(db, "account.delete", f"account:{me.id}", request=request, actor=me.id)
 
 
-@put(
-    "/users/me/password",
-    **may(Role.USER, problems=(422,)),
-    **OWN,
-    status_code=204,
-    request_max_body_size=SMALL,
-)
+@put("/users/me/password", **may(Role.USER, problems=(422,)), **OWN, status_code=204)
 async def change_password(
     request: Request[Claims, Any, Any], data: JSONBody[NewPassword], me: Own, db: Db
 ) -> None:
@@ -166,13 +160,7 @@ async def change_password(
     audit.record(db, "password.change", f"account:{me.id}", request=request, actor=me.id)
 
 
-@put(
-    "/users/me/email",
-    **may(Role.USER, problems=(422,)),
-    **OWN,
-    status_code=202,
-    request_max_body_size=SMALL,
-)
+@put("/users/me/email", **may(Role.USER, problems=(422,)), **OWN, status_code=202)
 async def change_email(
     request: Request[Claims, Any, Any], data: JSONBody[NewEmail], me: Own, db: Db
 ) -> Posted:
@@ -189,8 +177,7 @@ async def change_email(
     else:
         token = add_link(db, "email", address, account_id=me.id)
         post_mail(db, sealer, address.email, "confirm_new_address", token=token)
-    at = now().strftime("%Y-%m-%d %H:%M UTC")
-    post_mail(db, sealer, me.email, "address_changing", at=at, new=address.email)
+    post_mail(db, sealer, me.email, "address_changing", new=address.email)
     audit.record(db, "account.address_ask", f"account:{me.id}", request=request, actor=me.id)
     return Posted("look into the new mailbox: a link there makes it yours")
 

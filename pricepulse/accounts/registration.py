@@ -17,7 +17,7 @@ from pricepulse import audit
 from pricepulse.access import public
 from pricepulse.accounts import passwords, sessions
 from pricepulse.accounts.addresses import Address
-from pricepulse.accounts.signin import SMALL, Email, Opaque, Password
+from pricepulse.accounts.signin import FORM, Email, Opaque, Password
 from pricepulse.accounts.tables import Account, Link, Session, now
 from pricepulse.accounts.tokens import hashed, new_token
 from pricepulse.errors import FieldError, UnprocessableError
@@ -69,13 +69,7 @@ class Reset(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     password: Password
 
 
-@post(
-    "/auth/register",
-    **public(problems=(422,)),
-    tags=["accounts"],
-    status_code=202,
-    request_max_body_size=SMALL,
-)
+@post("/auth/register", **public(problems=(422,)), **FORM, status_code=202)
 async def register(request: Request[Any, Any, Any], data: JSONBody[Registration], db: Db) -> Posted:
     """Ask for an account.
 
@@ -98,21 +92,14 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
     return Posted("look into your mailbox: what to do next is there")
 
 
-@post(
-    "/auth/verify-email",
-    **public(problems=(422,)),
-    tags=["accounts"],
-    status_code=200,
-    request_max_body_size=SMALL,
-)
+@post("/auth/verify-email", **public(problems=(422,)), **FORM, status_code=200)
 async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], db: Db) -> Verified:
     """Prove an address with the token of a mail: makes the account, or gives it its new address."""
     link = await take_link(db, data.token, "register", "email")
     account = await db.get(Account, link.account_id) if link.account_id else None
     sealer: Sealer = request.app.state["sealer"]
     if account is not None:
-        at = now().strftime("%Y-%m-%d %H:%M UTC")
-        post_mail(db, sealer, account.email, "address_changed", at=at, new=link.email)
+        post_mail(db, sealer, account.email, "address_changed", new=link.email)
         account.email, account.email_key = link.email, link.email_key
         # Links on their way to the old mailbox must not open the account any more.
         await db.execute(delete(Link).where(Link.account_id == account.id))
@@ -132,13 +119,7 @@ async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], d
     return Verified(account.email)
 
 
-@post(
-    "/auth/forgot-password",
-    **public(problems=(422,)),
-    tags=["accounts"],
-    status_code=202,
-    request_max_body_size=SMALL,
-)
+@post("/auth/forgot-password", **public(problems=(422,)), **FORM, status_code=202)
 async def forgot_password(
     request: Request[Any, Any, Any], data: JSONBody[Forgotten], db: Db
 ) -> Posted:
@@ -159,13 +140,7 @@ async def forgot_password(
     return Posted("look into your mailbox: what to do next is there")
 
 
-@post(
-    "/auth/reset-password",
-    **public(problems=(422,)),
-    tags=["accounts"],
-    status_code=204,
-    request_max_body_size=SMALL,
-)
+@post("/auth/reset-password", **public(problems=(422,)), **FORM, status_code=204)
 async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Reset], db: Db) -> None:
     """Set a new password with the token of a mail.
 
@@ -195,8 +170,7 @@ def check_new_password(password: str, account: Account) -> None:
 def tell_of_new_password(
     db: AsyncSession, request: Request[Any, Any, Any], account: Account
 ) -> None:
-    at = now().strftime("%Y-%m-%d %H:%M UTC")
-    post_mail(db, request.app.state["sealer"], account.email, "password_changed", at=at)
+    post_mail(db, request.app.state["sealer"], account.email, "password_changed")
 
 
 def add_link(db: AsyncSession, kind: str, address: Address, **of: str) -> str:

@@ -15,8 +15,8 @@ from pricepulse import audit
 from pricepulse.access import Role, may
 from pricepulse.accounts import passwords, sessions, totp
 from pricepulse.accounts.me import OWN, Confirmed, Own, confirm
-from pricepulse.accounts.signin import SMALL, Password
-from pricepulse.accounts.tables import Account, RecoveryCode, Session, now
+from pricepulse.accounts.signin import Password
+from pricepulse.accounts.tables import Account, RecoveryCode, Session
 from pricepulse.accounts.tokens import Claims
 from pricepulse.errors import ConflictError, FieldError, UnprocessableError
 from pricepulse.mail import post as post_mail
@@ -45,12 +45,7 @@ class RecoveryCodes(msgspec.Struct, frozen=True):
     recovery_codes: list[str]
 
 
-@post(
-    "/users/me/totp",
-    **may(Role.USER, problems=(409, 422)),
-    **OWN,
-    request_max_body_size=SMALL,
-)
+@post("/users/me/totp", **may(Role.USER, problems=(409, 422)), **OWN)
 async def begin_totp(
     request: Request[Claims, Any, Any], data: JSONBody[PasswordOnly], me: Own, db: Db
 ) -> Secret:
@@ -66,12 +61,7 @@ async def begin_totp(
     return Secret(totp.base32(secret), totp.address_of(secret, me.email))
 
 
-@put(
-    "/users/me/totp",
-    **may(Role.USER, problems=(409, 422)),
-    **OWN,
-    request_max_body_size=SMALL,
-)
+@put("/users/me/totp", **may(Role.USER, problems=(409, 422)), **OWN)
 async def prove_totp(
     request: Request[Claims, Any, Any], data: JSONBody[Code], me: Own, db: Db
 ) -> RecoveryCodes:
@@ -93,12 +83,7 @@ async def prove_totp(
     return RecoveryCodes(codes)
 
 
-@delete(
-    "/users/me/totp",
-    **may(Role.USER, problems=(409, 422)),
-    **OWN,
-    request_max_body_size=SMALL,
-)
+@delete("/users/me/totp", **may(Role.USER, problems=(409, 422)), **OWN)
 async def end_totp(
     request: Request[Claims, Any, Any], data: JSONBody[Confirmed], me: Own, db: Db
 ) -> None:
@@ -118,9 +103,8 @@ async def end_totp(
 
 
 def _tell(db: AsyncSession, request: Request[Any, Any, Any], me: Account, *, on: bool) -> None:
-    at = now().strftime("%Y-%m-%d %H:%M UTC")
     sealer: Sealer = request.app.state["sealer"]
-    post_mail(db, sealer, me.email, "second_factor_changed", at=at, on=on)
+    post_mail(db, sealer, me.email, "second_factor_changed", on=on)
     action = "second_factor.on" if on else "second_factor.off"
     audit.record(db, action, f"account:{me.id}", request=request, actor=me.id)
 
