@@ -266,10 +266,10 @@ def test_characters_that_are_none_are_refused(site: People) -> None:
     refused(answer, 401)
 
 
-def test_another_secret_of_the_server_lets_nobody_in(site: People) -> None:
-    site.registered()
-    secret, recovery = with_second_factor(site, site.signed_in()["access_token"])
-    site.app.state["sealer"] = Sealer(b"another secret")
+def test_another_secret_of_the_server_lets_nobody_in(own_site: People) -> None:
+    own_site.registered()
+    secret, recovery = with_second_factor(own_site, own_site.signed_in()["access_token"])
+    own_site.app.state["sealer"] = Sealer(b"another secret")
     body = {"email": "ann@example.org", "password": PASSWORD}
     for given in (code(secret), recovery[0]):
-        refused(site.post("/auth/login", **body, code=given), 401)
+        refused(own_site.post("/auth/login", **body, code=given), 401)

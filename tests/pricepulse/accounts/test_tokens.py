@@ -217,32 +217,32 @@ def test_a_change_of_password_ends_the_other_sessions(site: People) -> None:
     site.signed_in(password=OTHER)
 
 
-def test_a_new_key_signs_soon_and_the_old_one_still_counts(site: People) -> None:
-    site.registered()
-    old = site.signed_in()["access_token"]
-    with site.database.begin() as db:
-        key = new_signing_key(site.app.state["sealer"])
+def test_a_new_key_signs_soon_and_the_old_one_still_counts(own_site: People) -> None:
+    own_site.registered()
+    old = own_site.signed_in()["access_token"]
+    with own_site.database.begin() as db:
+        key = new_signing_key(own_site.app.state["sealer"])
         key.created_at = now() - timedelta(seconds=11)
         db.add(key)
         db.flush()
         kid = key.kid
 
     def signs() -> str | None:
-        token: str = site.signed_in()["access_token"]
+        token: str = own_site.signed_in()["access_token"]
         return token if parts(token)[0]["kid"] == kid else None
 
     new = until(signs, "the new key signs", 3)
     for token in (old, new):
-        assert site.send("GET", "/users/me", token).status_code == 200
+        assert own_site.send("GET", "/users/me", token).status_code == 200
 
 
-def test_who_cannot_be_checked_does_not_get_in(site: People) -> None:
-    site.registered()
-    access = site.signed_in()["access_token"]
-    gate = site.app.state["gate"]
+def test_who_cannot_be_checked_does_not_get_in(own_site: People) -> None:
+    own_site.registered()
+    access = own_site.signed_in()["access_token"]
+    gate = own_site.app.state["gate"]
     there, gate.store = gate.store, Store("postgresql://nobody@127.0.0.1:9/nothing")
     gate._read_at = float("-inf")  # as if a second had passed
-    told = refused(site.send("GET", "/users/me", access), 503)
+    told = refused(own_site.send("GET", "/users/me", access), 503)
     assert "cannot be reached" in told["detail"]
     gate.store = there
-    assert site.send("GET", "/users/me", access).status_code == 200
+    assert own_site.send("GET", "/users/me", access).status_code == 200
