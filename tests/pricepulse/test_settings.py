@@ -81,3 +81,28 @@ def test_settings_are_frozen_and_each_is_explained() -> None:
     with pytest.raises(AttributeError):
         Settings().port = 1  # type: ignore[misc]
     assert all(meaning for _, _, meaning in table())
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("DATABASE_URL", "postgresql://u:canary@db/people", "mysql://u:canary@db/people"),
+        ("SMTP_URL", "smtp://u:canary@mail.example:587", "smtp+plain://u:canary@mail.example"),
+        ("SECRET", "canary" * 6, "canary"),
+    ],
+)
+def test_secrets_are_shown_neither_when_good_nor_when_bad(name: str, good: str, bad: str) -> None:
+    assert "canary" not in repr(Settings.from_env({PREFIX + name: good}))
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env({PREFIX + name: bad})
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize("bad", ["mail.example", "smtp://", "http://mail.example", "smtp://[::1"])
+def test_what_is_no_mail_server_is_refused(bad: str) -> None:
+    with pytest.raises(SettingsError, match="smtp://"):
+        Settings.from_env({"PRICEPULSE_SMTP_URL": bad})
+
+
+def test_the_database_is_a_file_unless_said_otherwise(tmp_path: Path) -> None:
+    assert Settings.from_env({}, data=tmp_path).database == f"sqlite:///{tmp_path}/people.sqlite"
