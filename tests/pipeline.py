@@ -115,7 +115,7 @@ class Pipeline:
     def hot_columns(self) -> dict[str, list[str]]:
         """In their order: readers rely on it."""
         files = {path.name: pl.read_ipc(path) for path in self.version().glob("*.arrow")}
-        assert {"spells.arrow", "best_price.arrow", "trend.arrow"} <= set(files)
+        assert {"spells.arrow", "product_stats.arrow", "trend.arrow"} <= set(files)
         return {name: [repr(row) for row in frame.rows()] for name, frame in files.items()}
 
     def searched(self) -> list[str]:

@@ -34,7 +34,6 @@ FROM price_spell
 """
 WORDS = ("currency", "availability")
 MARTS = ("product_stats", "offer_stats", "deal", "product_signal", "trend", "anomaly")
-HOT_MARTS = (*MARTS, "best_price")  # the last is read by the next build alone
 
 TOLD_OF_PRODUCT = ("title", "brand", "category", "category_slug", "image_url")
 TOLD_OF_OFFER = ("retailer", "sku", "url", "condition", "last_observed_at")
@@ -73,6 +72,20 @@ class Frames(NamedTuple):
     offers: pl.DataFrame
     spells: pl.DataFrame
 
+    @classmethod
+    def mapped(cls, folder: Path) -> Frames:
+        return cls(*(mapped(folder / f"{name}.arrow") for name in cls._fields))
+
+    def part(self, products: pl.Series) -> Frames:
+        """Only what is of these products; `spell_start` and `offer_start` still point into the whole."""
+        mine = self.offers["product_id"].is_in(products.implode())
+        spells = np.repeat(mine.to_numpy(), self.offers["spell_count"].to_numpy())
+        return Frames(
+            self.products.filter(pl.col("product_id").is_in(products.implode())),
+            self.offers.filter(mine),
+            self.spells.filter(spells),
+        )
+
 
 def compose(rows: Rows, previous: Path | None) -> Frames:
     """The whole of a version: what `rows` do not name is taken from the folder of the version before,
@@ -89,9 +102,7 @@ def compose(rows: Rows, previous: Path | None) -> Frames:
     spells = spells.drop("offer_id")
     products = rows.products
     if previous and rows.changed is not None and rows.affected is not None:
-        old_products, old_offers, old_spells = (
-            mapped(previous / f"{name}.arrow") for name in ("products", "offers", "spells")
-        )
+        old_products, old_offers, old_spells = Frames.mapped(previous)
         kept = old_offers.rename({"spell_start": "source"}).join(
             rows.changed, on="offer_id", how="anti"
         )
@@ -237,9 +248,7 @@ class Columns:
     """The open files of one version; every method costs microseconds and never waits for a query."""
 
     def __init__(self, folder: Path) -> None:
-        self._products, self._offers, spells = (
-            mapped(folder / f"{name}.arrow") for name in ("products", "offers", "spells")
-        )
+        self._products, self._offers, spells = Frames.mapped(folder)
         self._marts = {name: mapped(folder / f"{name}.arrow") for name in MARTS}
         self._mart_products = {
             name: frame["product_id"].to_numpy() for name, frame in self._marts.items()
