@@ -254,11 +254,6 @@ def _seasons(rows: Iterable[dict[str, Any]], cycle: str) -> list[Season]:
     ]
 
 
-def _known_category(version: Version, slug: str) -> None:
-    if not any(each["slug"] == slug for each in taxonomy.category_and_kin(version, slug)):
-        raise NotFoundError("there is no such category; /api/v1/categories lists all")
-
-
 @get(
     "/categories/{slug:str}/index", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True
 )  # fmt: skip
@@ -270,7 +265,8 @@ def get_category_index(
     Once a day: it shows what was known at 00:00 UTC. New products enter with their second week,
     vanished ones leave after their last (CPI Manual, 2020; docs/definitions.md)."""
     version = version_of(request)
-    _known_category(version, slug)
+    if not any(each["slug"] == slug for each in taxonomy.category_and_kin(version, slug)):
+        raise NotFoundError("there is no such category; /api/v1/categories lists all")
     series = _series(version, slug, currency.upper() if currency else None)
     return CategoryIndex(category_slug=slug, series=series, **stamp(version))
 
@@ -282,11 +278,9 @@ def get_market(
     """Index, promotions, change frequency, spell length and dispersion, by category and retailer.
 
     Of one category (a slug) or of all, with the categories right below. Never two currencies in one
-    figure: there is a row for each."""
+    figure: there is a row for each. Like every filter, a category that is not there finds nothing."""
     version = version_of(request)
     slug, code = category or "", currency.upper() if currency else None
-    if category is not None:
-        _known_category(version, slug)
     rows = market.market_figures(version, slug, code)
     here = [row for row in rows if row["category_slug"] == slug]
     return Market(

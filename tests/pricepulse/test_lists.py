@@ -171,3 +171,36 @@ def test_lists_are_what_sql_says(
     # The comparison is of something, and of nothing now and then.
     assert sum(size > 3 for size in sizes) > ROUNDS / 5
     assert 0 in sizes
+
+
+FILTERED = {
+    "/products": {"category", "brand", "retailer", "currency"},
+    "/search": {"category", "brand", "retailer", "currency"},
+    "/deals": {"category", "brand", "retailer"},
+    "/price-drops": {"category", "retailer"},
+    "/price-rises": {"category", "retailer"},
+    "/new-arrivals": {"category", "retailer"},
+    "/trending": {"category"},
+    "/anomalies": {"category", "retailer"},
+    "/insights/market": {"category", "currency"},
+}
+UNKNOWN = {"category": "nowhere", "brand": "nobody", "retailer": "no-shop", "currency": "XAU"}
+
+
+def test_what_no_filter_knows_is_an_empty_list(shop: Served) -> None:
+    """A filter narrows; only an address that names one thing can name what is not there."""
+    document = shop.get("/openapi.json")
+    for address, item in document["paths"].items():
+        names = {each["name"] for each in item.get("get", {}).get("parameters", [])}
+        short = address.removeprefix("/api/v1")
+        if "{" not in address and short != "/products/lookup":
+            assert names & set(UNKNOWN) == FILTERED.get(short, set()), address
+    for address, filters in FILTERED.items():
+        query = {"q": "thing"} if address == "/search" else {}
+        for name in filters:
+            page = shop.get(address, **query, **{name: UNKNOWN[name]})
+            lists = [value for value in page.values() if isinstance(value, list)]
+            assert lists, address
+            assert not any(lists), (address, name)
+    for path in ("/categories/nowhere", "/categories/nowhere/index", "/retailers/no-shop"):
+        shop.refused(path, 404)
