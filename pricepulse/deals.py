@@ -9,16 +9,12 @@ import msgspec
 from litestar import Request, get
 from litestar.params import QueryParameter
 
-from pricepulse.catalog import EPOCH, Text, plain, rounded, shop_slug
+from pricepulse.catalog import EPOCH, Text, shop_slug
 from pricepulse.contract import Cursor, Limit, one_of, version_of
-from pricepulse.paging import BuildPage, cut, offset_of, stamp
-from warehouse.queries import deals as deal_queries
+from pricepulse.paging import BuildPage, offset_of, told_page
+from warehouse.history import amount, in_words
 
-MONEY = ("price", "list_price", "prior_price", "usual_price", "usual_before", "best_price")
-RATIOS = (
-    "claimed_discount_ratio", "real_discount_ratio", "usual_discount_ratio", "list_charged_ratio",
-    "no_dearer_ratio", "confidence",
-)  # fmt: skip
+MONEY = ("price", "list_price", "prior_price", "usual_price")
 LEAST = 0.01  # less than one in a hundred is not worth a sentence
 Verdict = Annotated[
     str | None,
@@ -41,10 +37,10 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["genuine", "inflated", "unproven"]
     score: int
     reasons: list[str]
-    price: Decimal
-    list_price: Decimal | None
-    prior_price: Decimal | None
-    usual_price: Decimal | None
+    price: float | Decimal
+    list_price: float | Decimal | None
+    prior_price: float | Decimal | None
+    usual_price: float | Decimal | None
     currency: str
     claimed_discount_ratio: float | None
     real_discount_ratio: float | None
@@ -77,13 +73,19 @@ class Deal(Judgement, frozen=True, kw_only=True):
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Deal":
-        names = ("title", "brand", "category", "category_slug", "image_url", "retailer", "sku", "url",
-                 "condition")  # fmt: skip
         return cls(
             product_id=str(row["product_id"]),
             offer_id=str(row["offer_id"]),
+            title=row["title"],
+            brand=row["brand"],
+            category=row["category"],
+            category_slug=row["category_slug"],
+            image_url=row["image_url"],
+            retailer=row["retailer"],
+            sku=row["sku"],
+            url=row["url"],
+            condition=row["condition"],
             observed_at=EPOCH + timedelta(microseconds=row["last_observed_at"]),
-            **{name: row[name] for name in names},
             **_judged(row),
         )
 
@@ -92,17 +94,23 @@ class DealPage(BuildPage[Deal], frozen=True, kw_only=True):
     items: list[Deal]
 
 
+AS_IT_IS = set(Judgement.__struct_fields__) - {*MONEY, "began_at", "reasons"}
+
+
 def _judged(row: dict[str, Any]) -> dict[str, Any]:
-    said = row | {name: None if row[name] is None else plain(row[name]) for name in MONEY}
-    known = {name: said[name] for name in Judgement.__struct_fields__ if name in said}
-    known |= {name: rounded(row[name]) for name in RATIOS if name in known}
-    began = row["began_at"].replace(tzinfo=UTC)
-    return known | {"began_at": began, "reasons": list(reasons(said))}
+    """The fields of Judgement of a hot row: its ratios are rounded."""
+    known = {name: row[name] for name in AS_IT_IS}
+    for name in MONEY:
+        units = row[name]
+        known[name] = None if units is None else amount(units)
+    known["began_at"] = datetime.fromtimestamp(row["began_at"], UTC)
+    known["reasons"] = list(reasons(row | {"began_at": known["began_at"]}))
+    return known
 
 
 def reasons(row: dict[str, Any]) -> Iterator[str]:
-    """The evidence in plain words, what decides first. Money in `row` is as it should be read."""
-    day = f"{row['began_at']:%Y-%m-%d}"
+    """The evidence in plain words, what decides first. Money in `row` is in units of 1/10,000."""
+    day = row["began_at"].date().isoformat()
     yield GROUNDS[row["ground"]](row, day)
     if row["ground"] == "list_price_not_charged" and (prior := row["prior_price"]) is not None:
         yield f"{_against(row['real_discount_ratio'])} {_money(prior, row)}, its lowest price in the 30 days before {day}"
@@ -159,8 +167,8 @@ GROUNDS = {
 }
 
 
-def _money(price: Decimal, row: dict[str, Any]) -> str:
-    return f"{price:f} {row['currency']}"
+def _money(units: int, row: dict[str, Any]) -> str:
+    return f"{in_words(units)} {row['currency']}"
 
 
 def _share(ratio: float) -> str:
@@ -173,8 +181,8 @@ def _against(ratio: float) -> str:
     return f"{_share(ratio)} {'below' if ratio > 0 else 'above'}"
 
 
-@get("/deals", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
-def list_deals(
+@get("/deals", tags=["insights"], opt={"versioned": True})
+async def list_deals(
     request: Request[Any, Any, Any],
     verdict: Verdict = None,
     category: Text = None,
@@ -190,8 +198,7 @@ def list_deals(
     `category` and `brand` take slugs; a category includes what is below it. `score`, 0 to 100, is
     made of the size of the real discount, how rare the price is, how new, and how much is known."""
     version, offset = version_of(request), offset_of(request, cursor)
-    rows = deal_queries.deals(
-        version,
+    places = version.lists.deals(
         verdict=verdict,
         category=category,
         brand=brand,
@@ -201,10 +208,7 @@ def list_deals(
         limit=limit + 1,
         offset=offset,
     )
-    items, after = cut(request, rows, limit, offset)
-    return DealPage(
-        items=[Deal.from_row(row) for row in items], next_cursor=after, **stamp(version)
-    )
+    return DealPage(**told_page(request, "deal", places, Deal.from_row, limit, offset))
 
 
 ROUTES = (list_deals,)
