@@ -40,9 +40,9 @@ def make(task: Task) -> None:
     as_of, pool = task.as_of, task.pool
     emit = partial(task.emit, part=part)
     held = stretches(offers, spells, task.vouch)
-    best = pool.submit(_best, frames, held, as_of)
+    best = pool.submit(_best, task, frames, held)
     mine = payable(held, offers["currency"]).with_columns(series="offer_id")
-    today = current(mine, _looked(offers, "offer_id"), as_of)
+    today = current(mine, _looked(offers, "offer_id"), as_of, task.vouch)
     of_offers = _statistics(joined(mine), today, pool)
     daily = None if part else pool.submit(_daily, task, held, mine, best)
     moves = pool.submit(last_moves, mine, as_of)
@@ -83,10 +83,10 @@ def _past(frames: Frames, vouch: int, midnight: int) -> tuple[pl.DataFrame, ...]
     return past.with_columns(words).drop("offer", "newest"), *said_of(past, frames)
 
 
-def _looked(frame: pl.DataFrame, series: str) -> pl.DataFrame:
-    """When each was last looked at, for `current`."""
+def _looked(offers: pl.DataFrame, series: str) -> pl.DataFrame:
+    """When each offer was last looked at, for `current`."""
     seen = pl.col("last_observed_at").cast(pl.Int64) // 1_000_000
-    return frame.select(pl.col(series).alias("series"), seen.alias("last"))
+    return offers.select(pl.col(series).alias("series"), seen.alias("last"))
 
 
 def _judged(
@@ -127,7 +127,7 @@ def _half(timeline: pl.DataFrame, today: pl.DataFrame) -> pl.DataFrame:
 
 
 def _best(
-    frames: Frames, held: pl.DataFrame, as_of: int
+    task: Task, frames: Frames, held: pl.DataFrame
 ) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
     """Rows of best_price and product_stats, by series; the best prices today."""
     products, offers, _ = frames
@@ -136,7 +136,8 @@ def _best(
         products.select("product_id", "currency"), on="product_id", maintain_order="left"
     )
     paid = payable(held, new["currency"].set(new["condition"] != "new", None))
-    today = current(paid.with_columns(series="product_id"), _looked(products, "product_id"), as_of)
+    looked = _looked(offers, "product_id")
+    today = current(paid.with_columns(series="product_id"), looked, task.as_of, task.vouch)
     timelines = joined(best_over_time(paid))
     best_today = today.drop_nulls().select(product_id="series", best_price="price")
     named = timelines.rename({"start": "start_at", "until": "until_at"})

@@ -5,8 +5,9 @@ the price was), `start` and `until` (Int64, Unix seconds), `price` (Int64, units
 lie series by series, in the order of time, and never overlap; what is unknown is absent. One series
 is in one currency. `until` is when the price stopped being known or true, whatever `as_of` is.
 
-What is said of a series ends at its own `end`: when it was last looked at, at the earliest the last
-midnight. So within a day it changes only with what is seen of it, and not with every other price.
+What is said of a series ends at its own `end`: when an offer of it was last looked at or grew stale, at
+the earliest the last midnight. So within a day it changes only with what is known of it, and not
+with every other price.
 """
 
 from __future__ import annotations
@@ -68,14 +69,19 @@ def payable(stretches: pl.DataFrame, currency: pl.Series) -> pl.DataFrame:
     )
 
 
-def current(paid: pl.DataFrame, looked: pl.DataFrame, as_of: int) -> pl.DataFrame:
+def current(paid: pl.DataFrame, looked: pl.DataFrame, as_of: int, vouch: int) -> pl.DataFrame:
     """Of each `series`: its `end`, and its lowest `price` that can be paid at `as_of`, up to the very
     second at which the last look stops to vouch; null where there is none.
 
-    `paid`: from `payable`, with `series`. `looked`: every series and when it was last looked at (`last`)."""
+    `paid`: from `payable`, with `series`. `looked`: of every offer the `series` and when it was `last`
+    looked at, which vouches for its price for `vouch` seconds."""
     now = paid.filter(pl.col("newest") & (pl.col("until") >= as_of))
     lowest = now.group_by("series").agg(pl.col("price").min())
-    ends = looked.select("series", end=pl.col("last").clip(lower_bound=as_of // DAY * DAY))
+    stale = pl.col("last") + vouch
+    known = (
+        pl.when(stale < as_of).then(stale).otherwise("last").clip(lower_bound=as_of // DAY * DAY)
+    )
+    ends = looked.group_by("series", maintain_order=True).agg(end=known.max())
     return ends.join(lowest, on="series", how="left", maintain_order="left")
 
 

@@ -89,10 +89,14 @@ def second(time: datetime) -> datetime:
 
 
 def end_of(market: Market, offers: set[Offer]) -> datetime:
-    """When one of them was last looked at, at the earliest the midnight before as_of."""
+    """When one of them was last looked at or grew stale, at the earliest the midnight before as_of."""
     assert market.as_of is not None
-    looked = max(second(market.offers[offer].spells[-1].last) for offer in offers)
-    return max(looked, market.as_of.replace(hour=0, minute=0, second=0, microsecond=0))
+    instants = [market.as_of.replace(hour=0, minute=0, second=0, microsecond=0)]
+    for offer in offers:
+        looked = second(market.offers[offer].spells[-1].last)
+        stale = looked + market.vouch
+        instants.append(stale if stale < second(market.as_of) else looked)
+    return max(instants)
 
 
 def payable(market: Market, offer: Offer, currency: str, end: datetime) -> list[Stretch]:

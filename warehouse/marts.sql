@@ -11,7 +11,7 @@ CREATE OR REPLACE TABLE offer_stats (
 COMMENT ON TABLE offer_stats IS 'What each offer''s price usually is, per window: docs/definitions.md.';
 COMMENT ON COLUMN offer_stats.offer_id IS 'The offer.';
 COMMENT ON COLUMN offer_stats.product_id IS 'Its product.';
-COMMENT ON COLUMN offer_stats.span IS 'The window: 30d, 90d, 365d or all, each until the last look, at the earliest the midnight before build.as_of.';
+COMMENT ON COLUMN offer_stats.span IS 'The window: 30d, 90d, 365d or all, each until the end of what is known: docs/definitions.md.';
 COMMENT ON COLUMN offer_stats.currency IS 'ISO 4217 code of the money here.';
 COMMENT ON COLUMN offer_stats.mean IS 'Price weighted by the time for which it held.';
 COMMENT ON COLUMN offer_stats.median IS 'The price not exceeded for half of the known time.';
@@ -39,7 +39,7 @@ CREATE OR REPLACE TABLE product_stats (
 );
 COMMENT ON TABLE product_stats IS 'Likewise of each product''s lowest price over time among its new offers.';
 COMMENT ON COLUMN product_stats.product_id IS 'The product.';
-COMMENT ON COLUMN product_stats.span IS 'The window: 30d, 90d, 365d or all, each until the last look, at the earliest the midnight before build.as_of.';
+COMMENT ON COLUMN product_stats.span IS 'The window: 30d, 90d, 365d or all, each until the end of what is known: docs/definitions.md.';
 COMMENT ON COLUMN product_stats.currency IS 'ISO 4217 code of the money here.';
 COMMENT ON COLUMN product_stats.mean IS 'Price weighted by the time for which it held.';
 COMMENT ON COLUMN product_stats.median IS 'The price not exceeded for half of the known time.';
