@@ -68,6 +68,7 @@ class Deal:
     all_time_low: bool
     verdict: str
     ground: str
+    really_reduced: bool | None
     score: int
     points: Fraction  # the score before it was rounded
 
@@ -392,6 +393,7 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
         all_time_low=not lower,
         verdict=verdict,
         ground=ground,
+        really_reduced=really_reduced(price, real, usual, before),
         score=half_up(points),
         points=points,
     )
@@ -420,6 +422,17 @@ def of_unclaimed(usual: Fraction, real: Fraction | None, before: Before) -> tupl
         return "unproven", "little_history"
     assert real is not None
     return None if real < NOISE else ("genuine", "below_prior_price")
+
+
+def really_reduced(
+    price: Decimal, real: Fraction | None, usual: Fraction, before: Before
+) -> bool | None:
+    """Whatever is claimed."""
+    if before.known < 15 * DAY:
+        return None
+    assert real is not None
+    assert before.median is not None
+    return min(real, usual) >= NOISE and before.median > price * Decimal("1.01")
 
 
 def score_points(

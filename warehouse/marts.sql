@@ -92,7 +92,7 @@ CREATE OR REPLACE TABLE deal (
     offer_id BIGINT, product_id BIGINT, verdict VARCHAR, ground VARCHAR, score BIGINT,
     currency VARCHAR, price DECIMAL(18, 4), list_price DECIMAL(18, 4), prior_price DECIMAL(18, 4),
     usual_price DECIMAL(18, 4), usual_before DECIMAL(18, 4), best_price DECIMAL(18, 4),
-    began_at TIMESTAMP, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE,
+    began_at TIMESTAMP, really_reduced BOOLEAN, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE,
     usual_discount_ratio DOUBLE, list_charged_ratio DOUBLE, prior_known_days DOUBLE,
     lowest_in_days BIGINT, all_time_low BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
     retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
@@ -100,7 +100,7 @@ CREATE OR REPLACE TABLE deal (
 COMMENT ON TABLE deal IS 'Offers whose price is reduced, or claimed to be, and what to think of it: docs/definitions.md.';
 COMMENT ON COLUMN deal.offer_id IS 'The offer.';
 COMMENT ON COLUMN deal.product_id IS 'Its product.';
-COMMENT ON COLUMN deal.verdict IS 'genuine, inflated or unproven.';
+COMMENT ON COLUMN deal.verdict IS 'What to think of the reduction as it is announced: genuine, inflated or unproven.';
 COMMENT ON COLUMN deal.ground IS 'Why: below_prior_price, list_price_not_charged, prior_price_no_higher, raised_before, little_history.';
 COMMENT ON COLUMN deal.score IS '0 to 100: how good, how rare, how new, how sure.';
 COMMENT ON COLUMN deal.currency IS 'ISO 4217 code of the money here.';
@@ -111,6 +111,7 @@ COMMENT ON COLUMN deal.usual_price IS 'Time-weighted median of the last 90 days.
 COMMENT ON COLUMN deal.usual_before IS 'Likewise of the 90 days before the reduction began.';
 COMMENT ON COLUMN deal.best_price IS 'The product''s best price now, at whichever shop.';
 COMMENT ON COLUMN deal.began_at IS 'When the reduction began, UTC.';
+COMMENT ON COLUMN deal.really_reduced IS 'Whether the price came down, whatever the shop claims: well below both prior and usual price; NULL where too little is known.';
 COMMENT ON COLUMN deal.claimed_discount_ratio IS '1 - price / list_price.';
 COMMENT ON COLUMN deal.real_discount_ratio IS '1 - price / prior_price; negative where it costs more than before.';
 COMMENT ON COLUMN deal.usual_discount_ratio IS '1 - price / usual_price.';

@@ -35,6 +35,7 @@ def test_deals_are_those_of_the_oracle(served: Served, judged: Deals) -> None:
     for offer, deal in judged.items():
         said = found[offer]
         assert (said["verdict"], said["price"]) == (deal.verdict, deal.price)
+        assert said["really_reduced"] is deal.really_reduced
         assert (said["prior_price"], said["usual_price"]) == (deal.prior_price, deal.usual_price)
         assert abs(said["score"] - deal.points) <= 0.5
         assert (said["lowest_in_days"], said["all_time_low"]) == (
@@ -119,6 +120,7 @@ def told(pipeline: Pipeline) -> dict[str, list[str]]:
             *seen("genuine", (200, "20", None), (3, "15", "20"), product_key="same"),
             look("b", "cheaper", 0 * DAY, "14.50", product_key="same"),
             *seen("never", (200, "15", "30")),
+            *seen("overstated", (200, "20", None), (3, "15", "30")),
             *seen(
                 "no higher", (200, "15", None), (100, "20", None), (20, "15", None), (4, "15", "20")
             ),
@@ -143,6 +145,12 @@ def test_reasons_in_words(told: dict[str, list[str]]) -> None:
     assert told["never"][:2] == [
         "inflated", "the list price of 30 EUR was not charged in what is known of the last 180 days",
     ]  # fmt: skip
+    assert told["overstated"][:4] == [
+        "inflated",
+        "a real reduction of 25 %, not the claimed 50 %: its lowest price in the 30 days before 2026-11-19 was 20 EUR",
+        "the list price of 30 EUR was not charged in what is known of the last 180 days",
+        "25 % below its usual price of 20 EUR (median of 90 days)",
+    ]
     assert told["no higher"][:2] == [
         "inflated",
         "15 EUR was its price already in the 30 days before the reduction of 2026-11-18",
