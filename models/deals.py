@@ -41,7 +41,7 @@ def deals(
     `offer_id`; `product_id`; `verdict`; `ground`; `score`; units of 1/10,000: `price`,
     `list_price`, `prior_price`, `usual_price`, `usual_before`, `best_price`; `began` (seconds);
     `really_reduced`, `claimed_discount_ratio`, `real_discount_ratio`, `usual_discount_ratio`, `list_charged_ratio`,
-    `no_dearer_ratio`, `prior_known_days`, `lowest_in_days`, `all_time_low`, `confidence`.
+    `no_dearer_ratio`, `prior_known_days`, `lowest_in_days`, `is_all_time_low`, `confidence`.
     """
     whole = Timeline.cut(offers, as_of, now)
     kept = known_at(offers, as_of, now)
@@ -123,7 +123,7 @@ class _Case:
         until = -part.least(np.where(lower, -part.until, 0))
         ever = until == 0
         since = np.where(ever, part.begun, until)
-        return {"lowest_in_days": (part.as_of - since) // DAY, "all_time_low": ever}
+        return {"lowest_in_days": (part.as_of - since) // DAY, "is_all_time_low": ever}
 
 
 def _claim_began(whole: Timeline, claims: Flags) -> Ints:

@@ -54,7 +54,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     usual_discount_ratio: float | None
     began_at: datetime
     lowest_in_days: int
-    all_time_low: bool
+    is_all_time_low: bool
     confidence: float
 
     @classmethod
@@ -118,7 +118,7 @@ def reasons(row: dict[str, Any]) -> Iterator[str]:
         yield f"{_against(usual)} its usual price of {_money(row['usual_price'], row)} (median of 90 days)"
     elif usual is not None:
         yield f"{_money(row['price'], row)} is its usual price (median of 90 days)"
-    if row["all_time_low"]:
+    if row["is_all_time_low"]:
         yield f"never cheaper at this shop in the {row['lowest_in_days']} days that it has been watched"
     elif row["lowest_in_days"] > 0:
         yield f"the lowest price at this shop in {row['lowest_in_days']} days"

@@ -81,7 +81,7 @@ CASES = [
             usual_discount_ratio=Fraction(1, 5),
             list_charged_ratio=Fraction(8, 9),  # 160 of 180 days
             lowest_in_days=200,
-            all_time_low=True,
+            is_all_time_low=True,
             really_reduced=True,
             # size 0.5, rare 0.9 (20 of 200 days no dearer), new 1/3: 25 + 27 + 6.67
             score=59,
@@ -124,7 +124,7 @@ CASES = [
         "made smaller",
         SMALLER,
         [*seen(200, 45, "100"), *seen(40, 25, "70", "100"), *seen(20, 0, "80", "100")],
-        deal(20, "70", "-1/7", "1/5", NO_HIGHER, lowest_in_days=20, all_time_low=False),
+        deal(20, "70", "-1/7", "1/5", NO_HIGHER, lowest_in_days=20, is_all_time_low=False),
     ),
     Case(
         "60 days reduced: the prior price is from before that, not from before today",
@@ -144,7 +144,7 @@ CASES = [
             *seen(51, 25, "100"),
             *seen(20, 0, "80", "100"),
         ],
-        deal(20, "100", "1/5", "1/5", GENUINE, lowest_in_days=51, all_time_low=False),
+        deal(20, "100", "1/5", "1/5", GENUINE, lowest_in_days=51, is_all_time_low=False),
     ),
     Case(
         "a low that ended 30 days before, when the month begins",
@@ -320,7 +320,7 @@ CASES = [
             *seen(30, 25, "100"),
             *seen(20, 0, "80", "100"),
         ],
-        deal(20, "100", "1/5", "1/5", GENUINE, all_time_low=True),
+        deal(20, "100", "1/5", "1/5", GENUINE, is_all_time_low=True),
     ),
     Case(
         "sold out now",

@@ -65,7 +65,7 @@ class Deal:
     usual_discount_ratio: Fraction
     list_charged_ratio: Fraction | None
     lowest_in_days: int
-    all_time_low: bool
+    is_all_time_low: bool
     verdict: str
     ground: str
     really_reduced: bool | None
@@ -390,7 +390,7 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
         usual_discount_ratio=usual,
         list_charged_ratio=charged,
         lowest_in_days=(as_of - max(lower, default=timeline[0].start)).days,
-        all_time_low=not lower,
+        is_all_time_low=not lower,
         verdict=verdict,
         ground=ground,
         really_reduced=really_reduced(price, real, usual, before),

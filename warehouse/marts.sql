@@ -94,7 +94,7 @@ CREATE OR REPLACE TABLE deal (
     usual_price DECIMAL(18, 4), usual_before DECIMAL(18, 4), best_price DECIMAL(18, 4),
     began_at TIMESTAMP, really_reduced BOOLEAN, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE,
     usual_discount_ratio DOUBLE, list_charged_ratio DOUBLE, prior_known_days DOUBLE,
-    lowest_in_days BIGINT, all_time_low BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
+    lowest_in_days BIGINT, is_all_time_low BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
     retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE deal IS 'Offers whose price is reduced, or claimed to be, and what to think of it: docs/definitions.md.';
@@ -118,7 +118,7 @@ COMMENT ON COLUMN deal.usual_discount_ratio IS '1 - price / usual_price.';
 COMMENT ON COLUMN deal.list_charged_ratio IS 'Share of the known time of the last 180 days in which at least 99 % of the list price was charged.';
 COMMENT ON COLUMN deal.prior_known_days IS 'How much of the 30 days before the reduction is known.';
 COMMENT ON COLUMN deal.lowest_in_days IS 'Days since a lower price stopped holding, or since the first observation.';
-COMMENT ON COLUMN deal.all_time_low IS 'No lower price is known at all.';
+COMMENT ON COLUMN deal.is_all_time_low IS 'No lower price is known at all.';
 COMMENT ON COLUMN deal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the price was at or below today''s.';
 COMMENT ON COLUMN deal.confidence IS 'How much of the last 90 days is known.';
 COMMENT ON COLUMN deal.retailer IS 'The shop.';

@@ -38,8 +38,8 @@ def test_deals_are_those_of_the_oracle(served: Served, judged: Deals) -> None:
         assert said["really_reduced"] is deal.really_reduced
         assert (said["prior_price"], said["usual_price"]) == (deal.prior_price, deal.usual_price)
         assert abs(said["score"] - deal.points) <= 0.5
-        assert (said["lowest_in_days"], said["all_time_low"]) == (
-            deal.lowest_in_days, deal.all_time_low,
+        assert (said["lowest_in_days"], said["is_all_time_low"]) == (
+            deal.lowest_in_days, deal.is_all_time_low,
         )  # fmt: skip
         assert said["reasons"]
     scores = [each["score"] for each in items]

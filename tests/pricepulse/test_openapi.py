@@ -125,6 +125,12 @@ def test_money_is_a_number_and_ids_are_text(document: Any) -> None:
     assert all(name.isidentifier() for name in schemas)
 
 
+def test_the_one_share_that_is_no_fraction_says_so(document: Any) -> None:
+    for schema in ("Statistics", "Compared"):
+        percentile = document["components"]["schemas"][schema]["properties"]["percentile"]
+        assert percentile["description"].startswith("0 to 100, not a fraction")
+
+
 def test_a_png_is_bytes_and_an_svg_is_text(document: Any) -> None:
     for kind, schema in (
         ("svg", {"type": "string"}),
