@@ -41,7 +41,7 @@ Sort = Annotated[
     ),
 ]
 OnDeal = Annotated[
-    str | None, one_of("true", "false", description="Whether an offer of it is a genuine deal.")
+    str | None, one_of("true", "false", description="Whether its best price is a genuine deal.")
 ]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,7 +57,7 @@ class Best(msgspec.Struct, frozen=True, kw_only=True):
 
 class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A product in a list; `price` is its best current one, `change_30d_ratio` how that moved in 30
-    days, `score` the highest of its genuine deals (/api/v1/deals)."""
+    days, `score` that of the deal (/api/v1/deals) which this very offer is, null if it is no genuine one."""
 
     product_id: str
     title: str | None

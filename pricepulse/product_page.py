@@ -85,8 +85,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 class Product(msgspec.Struct, frozen=True, kw_only=True):
     """`best`: the cheapest new offer in stock whose price an observation still vouches for, in the
     currency of most offers; null where there is none. `change_30d_ratio`: how the best price moved
-    in 30 days; `score`: the highest of its genuine deals. With `currency=` all offers compete for `best`,
-    and `conversion` says how; the change and the score stay those of the product's own currency."""
+    in 30 days; `score`: that of the best offer's deal, null if it is no genuine one. With `currency=` all
+    offers compete for `best`, and `conversion` says how; the change stays that of the product's own currency,
+    and the score is given where `best` is the same offer."""
 
     product_id: str
     title: str | None
@@ -198,7 +199,7 @@ def _product(version: Version, at: int, wanted: str | None = None) -> Product:
         currency=wanted or page.currency,
         best=next((offer for offer in offers if offer.offer_id == best), None),
         change_30d_ratio=rounded(signal["change_30d_ratio"]),
-        score=signal["score"],
+        score=signal["score"] if best_id == page.best_offer_id else None,
         offers=offers,
         conversion=conversion,
         first_observed_at=page.first_observed_at.replace(tzinfo=UTC),

@@ -81,7 +81,7 @@ COMMENT ON TABLE product_signal IS 'What a list of products says beside the pric
 COMMENT ON COLUMN product_signal.product_id IS 'The product.';
 COMMENT ON COLUMN product_signal.best_retailer IS 'The shop of product.best_offer_id.';
 COMMENT ON COLUMN product_signal.change_30d_ratio IS 'Best price now / 30 days ago - 1; NULL where either is unknown.';
-COMMENT ON COLUMN product_signal.score IS 'Highest score of its genuine deals; NULL where it has none.';
+COMMENT ON COLUMN product_signal.score IS 'deal.score of product.best_offer_id; NULL where that is no genuine deal, or there is none.';
 COMMENT ON COLUMN product_signal.cheaper_ratio IS 'product_stats.cheaper_ratio of 365 days.';
 COMMENT ON COLUMN product_signal.no_dearer_ratio IS 'product_stats.no_dearer_ratio of 365 days.';
 COMMENT ON COLUMN product_signal.year_confidence IS 'product_stats.confidence of 365 days.';

@@ -87,6 +87,17 @@ SHELF = [
 ]
 
 
+def test_the_score_is_of_the_best_offer_shown(pipeline: Pipeline) -> None:
+    """20 until a week ago and 15 since, in euro; 16 dollars elsewhere."""
+    reduced = [seen("eur", ago, "15" if ago < 7 else "20", "EUR") for ago in range(60, -1, -1)]
+    shelf = [*reduced, seen("dear", 0, "30", "EUR"), seen("usd", 0, "16", "USD")]
+    with opened(pipeline, shelf, HAND) as client:
+        plain, dollars = ask(client), ask(client, currency="USD")
+    assert (plain["best"]["sku"], dollars["best"]["sku"]) == ("eur", "usd")
+    assert plain["score"] > 0
+    assert dollars["score"] is None  # the cheapest is another offer now, and no deal
+
+
 def test_a_page_in_dollars(pipeline: Pipeline) -> None:
     with opened(pipeline, SHELF, HAND) as client:
         plain = ask(client)

@@ -7,7 +7,8 @@ from warehouse.queries.products import LISTED, OF_CATEGORY
 
 Direction = Literal["drops", "rises"]
 MOVED = f"""
-SELECT m.* EXCLUDE (brand_slug) FROM price_move AS m, build AS b
+SELECT m.* EXCLUDE (brand_slug), (SELECT verdict FROM deal WHERE deal.offer_id = m.offer_id) AS verdict
+FROM price_move AS m, build AS b
 WHERE changed_at >= b.as_of - to_days($days) AND {{direction}} AND {OF_CATEGORY}
     AND ($retailer IS NULL OR retailer = $retailer)
 ORDER BY abs(change_ratio) DESC, changed_at DESC, offer_id LIMIT $limit OFFSET $offset
