@@ -162,13 +162,11 @@ def list_products(
     currency: name it if the products have several."""
     version = version_of(request)
     filters = _filters(
-        version, category, brand, retailer, availability, min_price, max_price, currency,
+        version, category, brand, retailer, availability, min_price, max_price, currency, on_deal,
         one_currency=min_price is not None or max_price is not None or "price" in sort,
     )  # fmt: skip
     offset = offset_of(request, cursor)
-    rows = product_queries.products_by_filters(
-        version, filters, None if on_deal is None else on_deal == "true", sort, limit + 1, offset
-    )
+    rows = product_queries.products_by_filters(version, filters, sort, limit + 1, offset)
     items, after = cut(request, rows, limit, offset)
     return ProductPage(
         items=[ProductSummary.from_row(row) for row in items], next_cursor=after, **stamp(version)
@@ -186,13 +184,14 @@ def search_products(
     min_price: Price = None,
     max_price: Price = None,
     currency: Currency = None,
+    on_deal: OnDeal = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> SearchResult:
     """Ranked, typo-tolerant search with the filters of /products and facets over all hits."""
     version = version_of(request)
     filters = _filters(
-        version, category, brand, retailer, availability, min_price, max_price, currency,
+        version, category, brand, retailer, availability, min_price, max_price, currency, on_deal,
         one_currency=min_price is not None or max_price is not None,
     )  # fmt: skip
     offset = offset_of(request, cursor)
@@ -276,6 +275,7 @@ def _filters(
     min_price: str | None,
     max_price: str | None,
     currency: str | None,
+    on_deal: str | None,
     *,
     one_currency: bool,
 ) -> Filters:
@@ -288,6 +288,7 @@ def _filters(
         currency=currency.upper() if currency else None,
         min_price=Decimal(min_price) if min_price else None,
         max_price=Decimal(max_price) if max_price else None,
+        on_deal=None if on_deal is None else on_deal == "true",
     )
     low, high = filters.min_price, filters.max_price
     if low is not None and high is not None and low > high:

@@ -44,8 +44,11 @@ class SeriesConversion(Conversion, frozen=True, kw_only=True):
     incomplete: int
 
 
-def wanted_currency(version: Version, asked: str) -> str:
-    """The currency asked for, if this version has reference rates for it."""
+def wanted_currency(version: Version, at: int, asked: str) -> str:
+    """The currency asked for, if it is the product's own or this version has reference rates for it."""
+    wanted = asked.upper()
+    if wanted == version.columns.page(at)[0].currency:
+        return wanted  # needs no rates; offers in another currency are left out without any
     there = version.rates.currencies
     if not there:
         raise InvalidInputError.at(
@@ -53,7 +56,6 @@ def wanted_currency(version: Version, asked: str) -> str:
             "needs reference rates, and there are none here yet; they come with `pricepulse rates "
             "FILE`, a file of the ECB's",
         )
-    wanted = asked.upper()
     if wanted not in there:
         raise InvalidInputError.at(
             "/query/currency", f"has no reference rates here; there are {', '.join(there)}"

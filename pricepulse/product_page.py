@@ -118,8 +118,11 @@ def lookup_product(
     sku: Text = None,
     url: Annotated[str | None, QueryParameter(max_length=2000)] = None,
     product_key: Text = None,
+    currency: Into = None,
 ) -> Product:
-    """The product of a GTIN, of a retailer and its sku, of an offer's address, or of a product key."""
+    """The product of a GTIN, of a retailer and its sku, of an offer's address, or of a product key.
+
+    The same page as under its id, with the same `currency`."""
     version = version_of(request)
     given = {
         name: value
@@ -142,7 +145,7 @@ def lookup_product(
     found = product_queries.product_of(version, **given)
     if found is None:
         raise NotFoundError("no offer here has that " + " and ".join(given).replace("_", " "))
-    return _product(version, known_product(version, str(found)))
+    return _product(version, known_product(version, str(found)), currency)
 
 
 @get("/products/{product_id:str}", tags=["catalog"], opt={"versioned": True})
@@ -155,10 +158,11 @@ async def get_product(
     old; what cannot be converted is left out and counted in `conversion`."""
     version = version_of(request)
     at = known_product(version, product_id)
-    return _product(version, at, wanted_currency(version, currency) if currency else None)
+    return _product(version, at, currency)
 
 
-def _product(version: Version, at: int, wanted: str | None = None) -> Product:
+def _product(version: Version, at: int, asked: str | None) -> Product:
+    wanted = wanted_currency(version, at, asked) if asked else None
     page, shown = version.columns.page(at)
     (signal,) = version.columns.mart("product_signal", at)
     # What one shop says of the quantity holds for all; where none does, the title may.

@@ -135,7 +135,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 async def get_statistics(request: Request[Any, Any, Any], product_id: FromPath[str]) -> Statistics:
     """What the price usually is, per window: mean, median, extremes, changes, how sure that is.
 
-    Of the product's best price over time, and of each offer."""
+    Of the product's best price over time, in the product's own currency, and of each offer, in the offer's:
+    statistics are never converted."""
     version = version_of(request)
     return statistics_of(version, known_product(version, product_id))
 

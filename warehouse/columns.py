@@ -272,6 +272,11 @@ class Columns:
         signal = self._marts["product_signal"].row(at, named=True)
         return self._products.row(at, named=True) | signal
 
+    def on_deal(self) -> list[int]:
+        """The ids of products whose best price is a genuine deal, ascending."""
+        signals = self._marts["product_signal"]
+        return signals.filter(pl.col("score").is_not_null())["product_id"].to_list()
+
     def described(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
         """Rows with a product_id and an offer_id, and what lists say of those: TOLD_OF_PRODUCT and
         TOLD_OF_OFFER."""

@@ -44,6 +44,7 @@ class Version:
         file = duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True, config=SEALED)
         row = file.execute("SELECT version, as_of, vouch_days FROM build").fetchone()
         assert row is not None, "every build writes its build row"
+        columns = Columns(folder)
         return cls(
             tag=folder.name,
             number=row[0],
@@ -52,9 +53,9 @@ class Version:
             vouched_since=row[1].replace(tzinfo=UTC, microsecond=0) - timedelta(days=row[2])
             if row[1]
             else None,
-            columns=Columns(folder),
+            columns=columns,
             rates=Rates.read(file),
-            index=SearchIndex.open(folder / "search"),
+            index=SearchIndex.open(folder / "search", columns.on_deal()),
             file=file,
         )
 
