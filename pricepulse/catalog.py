@@ -11,7 +11,7 @@ from litestar import Request, get
 from litestar.params import QueryParameter
 
 from pricepulse import taxonomy
-from pricepulse.contract import END, Cursor, Limit, Price, one_of, version_of
+from pricepulse.contract import CURRENCY, Cursor, Limit, Price, one_of, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from warehouse.connection import Version
@@ -20,9 +20,7 @@ from warehouse.queries import products as product_queries
 from warehouse.search import Filters
 
 Text = Annotated[str | None, QueryParameter(max_length=200)]
-Currency = Annotated[
-    str | None, QueryParameter(pattern=f"^[A-Za-z]{{3}}{END}", description="ISO 4217 code.")
-]
+Currency = Annotated[str | None, QueryParameter(pattern=CURRENCY, description="ISO 4217 code.")]
 Availability = Annotated[
     str | None,
     one_of(*AVAILABILITY, description="A product has it if one of its offers does."),

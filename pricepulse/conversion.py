@@ -9,7 +9,7 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from models.timeline import CAN_BE_BOUGHT
-from pricepulse.contract import END
+from pricepulse.contract import CURRENCY
 from pricepulse.errors import InvalidInputError
 from warehouse.columns import Ints, Shown
 from warehouse.connection import Version
@@ -20,7 +20,7 @@ UNKNOWN, ITS_OWN = -1, 0  # instead of the day of a rate: there is none, and non
 Into = Annotated[
     str | None,
     QueryParameter(
-        pattern=f"^[A-Za-z]{{3}}{END}",
+        pattern=CURRENCY,
         description="ISO 4217 code: all money in this currency, with the reference rate of the day.",
         examples=[Example(value="USD")],
     ),
