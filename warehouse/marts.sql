@@ -169,7 +169,7 @@ COMMENT ON COLUMN market.currency IS 'ISO 4217 code; only its offers count.';
 COMMENT ON COLUMN market.offers IS 'Offers with a current price.';
 COMMENT ON COLUMN market.promotion_ratio IS 'Of them, those below their usual price (median of 90 days).';
 COMMENT ON COLUMN market.list_price_ratio IS 'Of them, those whose shop claims a list price above the price.';
-COMMENT ON COLUMN market.changes_per_month IS 'Price changes of an offer per 30 days of known time, last 90 days.';
+COMMENT ON COLUMN market.changes_per_month IS 'Price changes of an offer per 30.4375 days of known time, last 90 days.';
 COMMENT ON COLUMN market.median_spell_days IS 'Median days from one price change to the next, last 365 days.';
 COMMENT ON COLUMN market.spells IS 'Spells behind that median.';
 COMMENT ON COLUMN market.spread_ratio IS 'Median over products of (dearest - cheapest) / cheapest shop; for all retailers only.';
