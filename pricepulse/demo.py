@@ -26,6 +26,9 @@ Rng = np.random.Generator
 DAY = 86_400
 BUSY = 0.32  # share of offers
 CHANGE_WEEKDAY = 4  # Friday, Monday is 0
+# So many days before the first look the prices begin to move: on its first day a market has as many
+# promotions as on any other. Whole weeks, so that the weekday of changes stays.
+RUN_UP = 26 * 7
 ENDINGS = {"nine": 1, "five": 5, "round": 0}  # cents below the step: 2.99, 2.95, 3.00
 
 
@@ -263,7 +266,7 @@ def price_spells(
     sale &= lasts <= 28
     after_sale = np.append(False, sale[:-1])
     moves = ~opening & ~sale & ~(after_sale & (rng.random(size) < 0.93))
-    step = np.where(rng.random(size) < 0.53, 1, -1) * rng.uniform(0.03, 0.12, size) * moves
+    step = np.where(rng.random(size) < 0.66, 1, -1) * rng.uniform(0.03, 0.12, size) * moves
     walk = np.cumsum(step)
     regular = base[offer] * np.exp(np.clip(walk - walk[first], -0.35, 0.45))
 
@@ -335,9 +338,9 @@ def listings(rng: Rng, goods: pl.DataFrame, days: int) -> pl.DataFrame:
     product, shop = np.nonzero(choice)
     size = len(product)
 
-    launch = np.where(rng.random(len(kinds)) < 0.12, rng.uniform(0.1, 0.9, len(kinds)) * days, 0)
+    launch = np.where(rng.random(len(kinds)) < 0.12, rng.uniform(0.1, 0.99, len(kinds)) * days, 0)
     first = launch[product] + np.where(launch[product] > 0, rng.integers(0, 20, size), 0)
-    last = np.where(rng.random(size) < 0.05, rng.uniform(0.3, 0.95, size) * days, days)
+    last = np.where(rng.random(size) < 0.05, rng.uniform(0.3, 0.97, size) * days, days)
     last = np.where(last > first + 20, last, days)
     level = np.array([s.level for s in SHOPS])[shop] * rng.normal(1, 0.03, size)
     tech = np.isin(kinds[product], ("tech",))
@@ -421,11 +424,13 @@ def looks(
 
 
 def availability(rng: Rng, offers: pl.DataFrame, offer: Ints, day: Ints, span: int) -> pl.Series:
-    """The schema.org word of every look."""
+    """The schema.org word of every look. Three in five offers that end say so, the others are just no
+    longer there: stale."""
     out = outages(rng, len(offers), span)
+    told = rng.random(len(offers)) < 0.6
     last, first = offers["last"].to_numpy()[offer], offers["first"].to_numpy()[offer]
     opening = offers["preorder"].to_numpy()[offer] & (day < first + 5)
-    ending = (last < span - 8) & (day > last - 3)
+    ending = told[offer] & (last < span - 8) & (day > last - 3)
     cases = [ending, opening, out.covers(offer, day), out.covers(offer, day + 2)]
     code = np.select(cases, [4, 3, 2, 1])
     words = ["InStock", "LimitedAvailability", "OutOfStock", "PreOrder", "Discontinued"]
@@ -440,12 +445,16 @@ def shipping(offers: pl.DataFrame, offer: Ints, price: Ints) -> pl.Series:
 
 
 def slipped(rng: Rng, price: Ints) -> Ints:
-    """A few prices with the decimal point lost, for one look: 100 times (or 10 times) too high.
-    Feed rule: more than 10 times is suspect; exactly 10 times is left to the anomaly detectors."""
-    wrong = rng.choice(len(price), size=len(price) // 40_000 + 1, replace=False)
-    times = np.ones_like(price)
-    times[wrong] = rng.choice([100, 100, 10], size=len(wrong))
-    return price * times
+    """A few wrong prices, for one look each and every other one lately: the decimal point lost (100 or
+    10 times too high), or that of another pack (1.6 times). `price` is in the order of time. Feed
+    rule: more than 10 times is suspect; the others are left to the anomaly detectors."""
+    size = len(price) // 25_000 + 1
+    lately = np.arange(size) % 2 == 1
+    place = np.where(lately, rng.uniform(0.93, 0.99, size), rng.random(size))
+    wrong = np.unique((place * len(price)).astype(np.int64))
+    slips = price.copy()
+    slips[wrong] = price[wrong] * rng.choice([1000, 100, 16], size=len(wrong)) // 10
+    return slips
 
 
 def market(
@@ -471,7 +480,7 @@ def market(
     inflates = np.array([s.inflates for s in SHOPS])[shop]
     base = offers["base"].to_numpy()
     spells = price_spells(
-        rng, base, below, inflates, days=days, weekday=midnight.weekday(), busy=BUSY
+        rng, base, below, inflates, days=RUN_UP + days, weekday=midnight.weekday(), busy=BUSY
     )
     leader = leaders(rng, offers)
     lag = np.array([s.lag for s in SHOPS])[shop] + rng.integers(0, 2, len(shop))
@@ -480,7 +489,7 @@ def market(
     newest = int((until - midnight).total_seconds())
     offer, second = looks(rng, offers, days, looks_per_day, newest)
     day = second // DAY
-    at = spells.at(offer, day)
+    at = spells.at(offer, RUN_UP + day)
     price, listed = spells.price[at], spells.list_price[at]
     told = described(offers, goods)
     food = told["category"].str.starts_with("Groceries").to_numpy()
@@ -489,7 +498,7 @@ def market(
         pl.Series("observed_at", instant).cast(pl.Datetime("us", "UTC")),
         money(slipped(rng, price), "price"),
         money(listed, "list_price"),
-        availability(rng, offers, offer, day, spells.span),
+        availability(rng, offers, offer, day, days + 8),
         shipping(offers, offer, price),
         promotions(rng, spells, food)[at],
     )
