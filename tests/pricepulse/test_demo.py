@@ -14,7 +14,8 @@ import polars as pl
 import pytest
 
 from bench.generate import next_batch, observations
-from pricepulse.demo import COLUMNS, LEAVES, gtin13, market
+from pricepulse.demo import COLUMNS, market
+from pricepulse.demo_catalogue import LEAVES, gtin13
 from tests.pipeline import Pipeline
 from tests.served import serving
 
