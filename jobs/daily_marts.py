@@ -22,21 +22,6 @@ from models.trends import category_trends, trends
 from warehouse.columns import Frames
 
 SAID_OF_OFFERS = ("offer_id", "product_id", "retailer", "currency", "condition")
-# Ratios are called so in tables and answers.
-RATIOS = {
-    "promotion_share": "promotion_ratio",
-    "list_price_share": "list_price_ratio",
-    "spread": "spread_ratio",
-    "variation": "variation_ratio",
-    "price_position": "price_position_ratio",
-    "cheapest_share": "cheapest_ratio",
-    "followed_share": "followed_ratio",
-    "chance_share": "chance_ratio",
-    "effect": "effect_ratio",
-    "drop_share": "drop_ratio",
-    "agreement": "agreement_ratio",
-    "change_per_30_days": "change_per_30d_ratio",
-}
 SAID_OF_PRODUCTS = ("product_id", "category_slug", "brand_slug", "currency")
 
 
@@ -110,7 +95,6 @@ def daily_marts(
             "lead_follow": lead_follow(timeline, new, midnight),
         }
         odd_ones = odd.result().rename({"at": "began_at", "until": "until_at"})
-        found = {name: frame.rename(RATIOS, strict=False) for name, frame in found.items()}
         return found | {"anomaly": _by_product(placed(frames)(odd_ones))}
 
 

@@ -56,8 +56,10 @@ def make(task: Task) -> None:
     for table, rows in zip(("best_price", "product_stats"), best.result(), strict=False):
         rows = rows.rename({"series": "product_id"})
         emit(table, rows.join(currencies, on="product_id", maintain_order="left"))
-    emit("price_move", places(moves.result()))
     reduced, signals = judged.result()
+    verdicts = reduced.select("offer_id", "verdict")
+    moved = moves.result().join(verdicts, on="offer_id", how="left", maintain_order="left")
+    emit("price_move", places(moved))
     emit("deal", places(reduced))
     emit("product_signal", signals)
     for table, rows in daily.result().items() if daily else ():
@@ -157,14 +159,8 @@ def _signals(
     products: pl.DataFrame, offers: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame
 ) -> pl.DataFrame:
     """What a list of products shows beside the price, one row a product, in their order."""
-    # Those that compete for the best price: new, and in the product's currency.
-    counted = offers.filter(pl.col("condition") == "new").join(
-        products.select("product_id", "currency"), on=["product_id", "currency"], how="semi"
-    )
-    genuine = reduced.filter(pl.col("verdict") == "genuine").join(
-        counted, on="offer_id", how="semi"
-    )
-    score = genuine.group_by("product_id").agg(pl.col("score").max())
+    # A list shows one price: the score is that offer's, not of a dearer one that is reduced.
+    score = reduced.filter(pl.col("verdict") == "genuine").select("score", best_offer_id="offer_id")
     month = stats.filter(pl.col("span") == "30d").select(
         "product_id", change_30d_ratio="change_ratio"
     )
@@ -175,7 +171,8 @@ def _signals(
     signals = products.select("product_id", "best_offer_id").join(
         shops, left_on="best_offer_id", right_on="offer_id", how="left", maintain_order="left"
     )
-    for each in (month, year, score):
+    signals = signals.join(score, on="best_offer_id", how="left", maintain_order="left")
+    for each in (month, year):
         signals = signals.join(each, on="product_id", how="left", maintain_order="left")
     inferred = quantities(products.select("title"))
     unsaid = products["unit_quantity"].is_null()

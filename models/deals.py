@@ -40,8 +40,8 @@ def deals(
     `offer_id` and the `best_price` today of its product, if that is in the offer's currency. Columns:
     `offer_id`; `product_id`; `verdict`; `ground`; `score`; units of 1/10,000: `price`,
     `list_price`, `prior_price`, `usual_price`, `usual_before`, `best_price`; `began` (seconds);
-    `claimed_discount_ratio`, `real_discount_ratio`, `usual_discount_ratio`, `list_charged_ratio`,
-    `no_dearer_ratio`, `prior_known_days`, `lowest_in_days`, `all_time_low`, `confidence`.
+    `really_reduced`, `claimed_discount_ratio`, `real_discount_ratio`, `usual_discount_ratio`, `list_charged_ratio`,
+    `no_dearer_ratio`, `prior_known_days`, `lowest_in_days`, `is_all_time_low`, `confidence`.
     """
     whole = Timeline.cut(offers, now)
     kept = known(offers, now)
@@ -124,7 +124,7 @@ class _Case:
         until = -part.least(np.where(lower, -part.until, 0))
         ever = until == 0
         since = np.where(ever, part.begun, until)
-        return {"lowest_in_days": (part.end - since) // DAY, "all_time_low": ever}
+        return {"lowest_in_days": (part.end - since) // DAY, "is_all_time_low": ever}
 
 
 def _claim_began(whole: Timeline, claims: Flags) -> Ints:
@@ -186,7 +186,9 @@ def _judged(found: pl.DataFrame, usual: pl.DataFrame, best: pl.DataFrame) -> pl.
         .when(claimed & raised).then(pl.lit("raised_before"))
         .otherwise(pl.lit("below_prior_price"))
     )  # fmt: skip
-    judged = found.with_columns(ground=ground).drop_nulls("ground")
+    # What the price did, whatever is claimed of it: `inflated` speaks of the claim.
+    really = pl.when(~little).then(~no_higher & ~noise & ~raised)
+    judged = found.with_columns(ground=ground, really_reduced=really).drop_nulls("ground")
     judged = judged.with_columns(verdict=pl.col("ground").replace_strict(GROUNDS), score=_score())
     return judged.drop("big", "age", "charged_known")
 

@@ -32,9 +32,12 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     `prior_price` is the lowest in the 30 days before the reduction began at `began_at` (Directive
     98/6/EC, article 6a), `usual_price` the time-weighted median of the last 90 days; the discounts
     are against the shop's list price, the prior and the usual price. `real_discount_ratio` is
-    negative where the shop "reduced" to more than it asked before."""
+    negative where the shop "reduced" to more than it asked before. `verdict` is about what the shop
+    announces, `really_reduced` about the price alone: with `inflated` it can be true, where the list
+    price is made up and the price came down all the same; null where too little is known."""
 
     verdict: Literal["genuine", "inflated", "unproven"]
+    really_reduced: bool | None
     score: int
     reasons: list[str]
     price: float | Decimal
@@ -47,7 +50,7 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     usual_discount_ratio: float | None
     began_at: datetime
     lowest_in_days: int
-    all_time_low: bool
+    is_all_time_low: bool
     confidence: float
 
     @classmethod
@@ -111,15 +114,19 @@ def _judged(row: dict[str, Any]) -> dict[str, Any]:
 def reasons(row: dict[str, Any]) -> Iterator[str]:
     """The evidence in plain words, what decides first. Money in `row` is in units of 1/10,000."""
     day = row["began_at"].date().isoformat()
-    yield GROUNDS[row["ground"]](row, day)
-    if row["ground"] == "list_price_not_charged" and (prior := row["prior_price"]) is not None:
-        yield f"{_against(row['real_discount_ratio'])} {_money(prior, row)}, its lowest price in the 30 days before {day}"
+    if row["verdict"] == "inflated" and row["really_reduced"]:
+        yield _overstated(row, day)
+        yield GROUNDS[row["ground"]](row, day)
+    else:
+        yield GROUNDS[row["ground"]](row, day)
+        if row["ground"] == "list_price_not_charged" and row["prior_price"] is not None:
+            yield _genuine(row, day)
     usual = row["usual_discount_ratio"]
     if usual is not None and abs(usual) >= LEAST:
         yield f"{_against(usual)} its usual price of {_money(row['usual_price'], row)} (median of 90 days)"
     elif usual is not None:
         yield f"{_money(row['price'], row)} is its usual price (median of 90 days)"
-    if row["all_time_low"]:
+    if row["is_all_time_low"]:
         yield f"never cheaper at this shop in the {row['lowest_in_days']} days that it has been watched"
     elif row["lowest_in_days"] > 0:
         yield f"the lowest price at this shop in {row['lowest_in_days']} days"
@@ -131,6 +138,16 @@ def reasons(row: dict[str, Any]) -> Iterator[str]:
 def _genuine(row: dict[str, Any], day: str) -> str:
     prior = _money(row["prior_price"], row)
     return f"{_against(row['real_discount_ratio'])} {prior}, its lowest price in the 30 days before {day}"
+
+
+def _overstated(row: dict[str, Any], day: str) -> str:
+    real, claimed = row["real_discount_ratio"], row["claimed_discount_ratio"]
+    instead = f", not the claimed {_share(claimed)}" if _share(real) != _share(claimed) else ""
+    prior = _money(row["prior_price"], row)
+    return (
+        f"a real reduction of {_share(real)}{instead}: "
+        f"its lowest price in the 30 days before {day} was {prior}"
+    )
 
 
 def _not_charged(row: dict[str, Any], day: str) -> str:

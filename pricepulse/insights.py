@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, get
@@ -23,7 +23,8 @@ Days = Annotated[
 class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
     """An offer whose price fell or rose: to `price` at `changed_at`, from `price_before`, which was
     last seen at `before_seen_at`. `change_ratio` is -0.25 where a quarter came off; `reason` says
-    what the rank comes from. Whether a drop is a good price is another question."""
+    what the rank comes from. Whether a drop is a good price is another question: `verdict` is what /api/v1/deals
+    says of the offer's reduction, null where that is none."""
 
     product_id: str
     offer_id: str
@@ -43,6 +44,7 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
     changed_at: datetime
     before_seen_at: datetime
     reason: str
+    verdict: Literal["genuine", "inflated", "unproven"] | None
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "PriceChange":
@@ -68,6 +70,7 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
             change_ratio=ratio,
             changed_at=datetime.fromtimestamp(row["changed_at"], UTC),
             before_seen_at=before,
+            verdict=row["verdict"],
             reason=f"{share} % {way} the {in_words(units)} {row['currency']} last seen on "
             f"{before.date()}",
         )

@@ -67,7 +67,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Of the offers in one category, of one retailer or of all (null), in one currency.
 
     `promotion_ratio`: share priced below their usual price; `list_price_ratio`: share with a list
-    price above the price; changes of an offer's price per 30 days, median days between two;
+    price above the price; changes of an offer's price per 30.4375 days, median days between two;
     `spread_ratio` and `variation_ratio`: how far shops are apart on the same product;
     `price_position_ratio`: 0.97 is 3 % below the other shops; `compared` products."""
 

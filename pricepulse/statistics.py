@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, get
@@ -14,6 +14,15 @@ from pricepulse.deals import Judgement
 from warehouse.columns import Shown, Usual
 from warehouse.connection import Version
 from warehouse.history import amount
+
+# The only share that is no fraction: percentiles go to 100 by their name.
+Percentile = Annotated[
+    float | None,
+    msgspec.Meta(
+        description="0 to 100, not a fraction: the percentage of the known time of the last 365 days in "
+        "which it cost less than today. 0 is as cheap as ever in them."
+    ),
+]
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):
@@ -103,8 +112,8 @@ class OfferStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """Of the lowest price that could be paid at any time among the product's new offers.
 
-    `percentile`: 0 to 100, how much of the known time of the last year it cost less than today; 0 is
-    as cheap as ever in that year. `prior_price`: of the best offer's reduction, if it is reduced.
+    `all_time_low`: the lowest price of all and where it was; `prior_price`: of the best offer's
+    reduction, if it is reduced.
     docs/definitions.md says how each figure is made."""
 
     product_id: str
@@ -113,7 +122,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     windows: Windows
     trends: list[Trend]
     all_time_low: Extreme | None
-    percentile: float | None
+    percentile: Percentile
     prior_price: float | Decimal | None
     offers: list[OfferStatistics]
     as_of: datetime | None
@@ -124,7 +133,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 async def get_statistics(request: Request[Any, Any, Any], product_id: FromPath[str]) -> Statistics:
     """What the price usually is, per window: mean, median, extremes, changes, how sure that is.
 
-    Of the product's best price over time, and of each offer."""
+    Of the product's best price over time, in the product's own currency, and of each offer, in the offer's:
+    statistics are never converted."""
     version = version_of(request)
     return statistics_of(version, known_product(version, product_id))
 

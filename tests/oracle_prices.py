@@ -65,9 +65,10 @@ class Deal:
     usual_discount_ratio: Fraction
     list_charged_ratio: Fraction | None
     lowest_in_days: int
-    all_time_low: bool
+    is_all_time_low: bool
     verdict: str
     ground: str
+    really_reduced: bool | None
     score: int
     points: Fraction  # the score before it was rounded
 
@@ -401,9 +402,10 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
         usual_discount_ratio=usual,
         list_charged_ratio=charged,
         lowest_in_days=(end - max(lower, default=timeline[0].start)).days,
-        all_time_low=not lower,
+        is_all_time_low=not lower,
         verdict=verdict,
         ground=ground,
+        really_reduced=really_reduced(price, real, usual, before),
         score=half_up(points),
         points=points,
     )
@@ -432,6 +434,17 @@ def of_unclaimed(usual: Fraction, real: Fraction | None, before: Before) -> tupl
         return "unproven", "little_history"
     assert real is not None
     return None if real < NOISE else ("genuine", "below_prior_price")
+
+
+def really_reduced(
+    price: Decimal, real: Fraction | None, usual: Fraction, before: Before
+) -> bool | None:
+    """Whatever is claimed."""
+    if before.known < 15 * DAY:
+        return None
+    assert real is not None
+    assert before.median is not None
+    return min(real, usual) >= NOISE and before.median > price * Decimal("1.01")
 
 
 def score_points(

@@ -316,6 +316,11 @@ class Columns:
         signal = self.marts["product_signal"].row(at, named=True)
         return self._products.row(at, named=True) | signal
 
+    def on_deal(self) -> list[int]:
+        """The ids of products whose best price is a genuine deal, ascending."""
+        signals = self.marts["product_signal"]
+        return signals.filter(pl.col("score").is_not_null())["product_id"].to_list()
+
     def listed(self, mart: str, places: list[int]) -> list[dict[str, Any]]:
         """These rows of one of MARTS with what lists say of their product and offer: TOLD_OF_PRODUCT and
         TOLD_OF_OFFER. Money is in units of 1/10,000, times of the mart in seconds."""

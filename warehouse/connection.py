@@ -59,7 +59,7 @@ class Version:
             columns=columns,
             lists=Lists(columns),
             rates=Rates.read(file),
-            index=SearchIndex.open(folder / "search"),
+            index=SearchIndex.open(folder / "search", columns.on_deal()),
             file=file,
         )
 

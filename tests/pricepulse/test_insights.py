@@ -59,6 +59,8 @@ def test_moves_are_those_of_the_spells(served: Served, days: int, address: str, 
     }
     assert found == pytest.approx(expected, abs=0.0001)
     assert days == 1 or len(found) > 3
+    verdicts = {each["offer_id"]: each["verdict"] for each in served.walk("/deals")}
+    assert all(each["verdict"] == verdicts.get(each["offer_id"]) for each in items)
     sizes = [abs(each["change_ratio"]) for each in items]
     assert sizes == sorted(sizes, reverse=True)
 
