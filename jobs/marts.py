@@ -6,7 +6,7 @@ import hashlib
 from concurrent.futures import Executor, Future
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import polars as pl
 
@@ -26,6 +26,14 @@ SOURCES = [
 ]
 
 
+class Best(NamedTuple):
+    """Of each product (`series`): its lowest price over time (TIMELINE), what is usual, `current`."""
+
+    timelines: pl.DataFrame
+    usual: pl.DataFrame
+    today: pl.DataFrame
+
+
 def make(task: Task) -> None:
     """The rows of the tables in marts.sql.
 
@@ -33,9 +41,10 @@ def make(task: Task) -> None:
     affected is made anew, a tenth of all after a batch of 10,000 rows. With the day all windows move
     on; then, or if the past of a day before changed, everything is made, that of the day too."""
     frames = task.frames
-    part = task.before is not None and _goes_on(task.before, task)
-    if task.before and part:
-        frames = frames.part(task.before.affected)
+    before = task.before if task.before and _goes_on(task.before, task) else None
+    part = before is not None
+    if before:
+        frames = frames.part(before.affected)
     products, offers, spells = frames
     as_of, pool = task.as_of, task.pool
     emit = partial(task.emit, part=part)
@@ -50,12 +59,15 @@ def make(task: Task) -> None:
     judged = pool.submit(_judged, frames, mine, today, of_offers, best)
 
     names = offers.select("offer_id", "product_id", "currency")
-    currencies = products.select("product_id", "currency")
     stats = of_offers.rename({"series": "offer_id"})
     emit("offer_stats", stats.join(names, on="offer_id", maintain_order="left"))
-    for table, rows in zip(("best_price", "product_stats"), best.result(), strict=False):
-        rows = rows.rename({"series": "product_id"})
-        emit(table, rows.join(currencies, on="product_id", maintain_order="left"))
+    currencies = products.select("currency", series="product_id")
+    timelines, usual, _ = (
+        frame.join(currencies, on="series", maintain_order="left").rename({"series": "product_id"})
+        for frame in best.result()
+    )
+    emit("best_price", timelines.rename({"start": "start_at", "until": "until_at"}))
+    emit("product_stats", usual)
     reduced, signals = judged.result()
     verdicts = reduced.select("offer_id", "verdict")
     moved = moves.result().join(verdicts, on="offer_id", how="left", maintain_order="left")
@@ -96,18 +108,16 @@ def _judged(
     mine: pl.DataFrame,
     today: pl.DataFrame,
     stats: pl.DataFrame,
-    best: Future[Any],
+    best: Future[Best],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of deal and product_signal."""
     products, offers, _ = frames
     names = offers.select("offer_id", "product_id", "currency")
-    _, of_best, best_today = best.result()
+    lowest = best.result().today.select(product_id="series", best_price="price").drop_nulls()
     currencies = products.select("product_id", "currency")
-    comparable = names.join(
-        best_today.join(currencies, on="product_id"), on=["product_id", "currency"]
-    )
+    comparable = names.join(lowest.join(currencies, on="product_id"), on=["product_id", "currency"])
     reduced = deals(mine, today, stats, comparable.select("offer_id", "best_price"))
-    signals = _signals(products, offers, of_best.rename({"series": "product_id"}), reduced)
+    signals = _signals(products, offers, best.result(), reduced)
     currency = names.select("offer_id", "currency")
     reduced = reduced.rename({"began": "began_at"})
     return reduced.join(currency, on="offer_id", maintain_order="left"), signals
@@ -128,10 +138,7 @@ def _half(timeline: pl.DataFrame, today: pl.DataFrame) -> pl.DataFrame:
     return statistics(Timeline.cut(timeline, today))
 
 
-def _best(
-    task: Task, frames: Frames, held: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Rows of best_price and product_stats, by series; the best prices today."""
+def _best(task: Task, frames: Frames, held: pl.DataFrame) -> Best:
     products, offers, _ = frames
     # Among new offers, in the currency of most of the product's offers.
     new = offers.select("product_id", "condition").join(
@@ -141,26 +148,25 @@ def _best(
     looked = _looked(offers, "product_id")
     today = current(paid.with_columns(series="product_id"), looked, task.as_of, task.vouch)
     timelines = joined(best_over_time(paid))
-    best_today = today.drop_nulls().select(product_id="series", best_price="price")
-    named = timelines.rename({"start": "start_at", "until": "until_at"})
-    return named, _half(timelines, today), best_today
+    return Best(timelines, _half(timelines, today), today)
 
 
 def _daily(
-    task: Task, held: pl.DataFrame, mine: pl.DataFrame, best: Future[Any]
+    task: Task, held: pl.DataFrame, mine: pl.DataFrame, best: Future[Best]
 ) -> dict[str, pl.DataFrame]:
     midnight = task.as_of // DAY * DAY
     past = past_of(held, task.frames.spells, midnight)
-    timelines = best.result()[0].rename({"start_at": "start", "until_at": "until"})
-    return daily_marts(past, mine, timelines, task.frames, midnight, task.vouch)
+    return daily_marts(past, mine, best.result().timelines, task.frames, midnight, task.vouch)
 
 
 def _signals(
-    products: pl.DataFrame, offers: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame
+    products: pl.DataFrame, offers: pl.DataFrame, best: Best, reduced: pl.DataFrame
 ) -> pl.DataFrame:
     """What a list of products shows beside the price, one row a product, in their order."""
     # A list shows one price: the score is that offer's, not of a dearer one that is reduced.
     score = reduced.filter(pl.col("verdict") == "genuine").select("score", best_offer_id="offer_id")
+    stats = best.usual.rename({"series": "product_id"})
+    ends = best.today.select(product_id="series", ends_at="end")
     month = stats.filter(pl.col("span") == "30d").select(
         "product_id", change_30d_ratio="change_ratio"
     )
@@ -172,7 +178,7 @@ def _signals(
         shops, left_on="best_offer_id", right_on="offer_id", how="left", maintain_order="left"
     )
     signals = signals.join(score, on="best_offer_id", how="left", maintain_order="left")
-    for each in (month, year):
+    for each in (month, year, ends):
         signals = signals.join(each, on="product_id", how="left", maintain_order="left")
     inferred = quantities(products.select("title"))
     unsaid = products["unit_quantity"].is_null()

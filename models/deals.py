@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from models.statistics import known_where, ratio, weighted_median
-from models.timeline import DAY, NEVER, Flags, Ints, Timeline, known, ordered
+from models.timeline import DAY, NEVER, Flags, Ints, Timeline, known_rows, ordered
 
 PRIOR_DAYS = 30  # article 6a (2): not shorter than 30 days prior to the application
 LEAST_DISCOUNT = 0.03  # below it is noise
@@ -44,7 +44,7 @@ def deals(
     `no_dearer_ratio`, `prior_known_days`, `lowest_in_days`, `is_all_time_low`, `confidence`.
     """
     whole = Timeline.cut(offers, now)
-    kept = known(offers, now)
+    kept = known_rows(offers, now)
     listed = kept["list_price"].to_numpy()
     last = np.append(whole.first[1:], len(listed))[: len(whole.first)] - 1
     claims = listed > whole.price

@@ -153,7 +153,7 @@ def _lowest_rank(first: Ints, end: Ints, rank: Ints, pieces: int) -> Ints:
     return lowest
 
 
-def known(frame: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
+def known_rows(frame: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
     """The rows that held for a while before the `end` of their series, or hold just since it, with
     that and the price of `today`, 0 where there is none. `now` comes from `current`."""
     today = now.rename({"price": "today"})
@@ -192,8 +192,8 @@ class Timeline:
 
     @classmethod
     def cut(cls, frame: pl.DataFrame, now: pl.DataFrame) -> Timeline:
-        """What of a frame (TIMELINE) is `known`."""
-        rows = known(frame, now)
+        """What of a frame (TIMELINE) is known: `known_rows`."""
+        rows = known_rows(frame, now)
         ids, start, price = (rows[name].to_numpy() for name in ("series", "start", "price"))
         end = rows["end"].to_numpy()
         until = np.minimum(rows["until"].to_numpy(), end)

@@ -407,7 +407,7 @@ def link(undo: bool, retailer: str, sku: str, product_id: int | None, **flags: A
 
 @main.command()
 @data_flag
-@click.option("--accept-jumps", is_flag=True, help="also where a rate is more than 10 times off")
+@click.option("--accept-jumps", is_flag=True, help="also where a rate is more than 3 times off")
 @click.option(
     "--remove",
     nargs=2,

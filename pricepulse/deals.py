@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 
 from pricepulse.catalog import EPOCH, Text, shop_slug
 from pricepulse.contract import Cursor, Limit, one_of, version_of
-from pricepulse.paging import BuildPage, offset_of, told_page
+from pricepulse.paging import BuildPage, about, offset_of, told_page
 from warehouse.history import amount, in_words
 
 MONEY = ("price", "list_price", "prior_price", "usual_price")
@@ -77,16 +77,7 @@ class Deal(Judgement, frozen=True, kw_only=True):
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Deal":
         return cls(
-            product_id=str(row["product_id"]),
-            offer_id=str(row["offer_id"]),
-            title=row["title"],
-            brand=row["brand"],
-            category=row["category"],
-            category_slug=row["category_slug"],
-            image_url=row["image_url"],
-            retailer=row["retailer"],
-            sku=row["sku"],
-            url=row["url"],
+            **about(row),
             condition=row["condition"],
             observed_at=EPOCH + timedelta(microseconds=row["last_observed_at"]),
             **_judged(row),

@@ -34,7 +34,7 @@ WORDS: dict[str, str] = {}
 log = logging.getLogger("pricepulse.errors")
 
 
-def in_words(pattern: str, words: str) -> str:
+def told_as(pattern: str, words: str) -> str:
     """The pattern of a parameter or field; who sends what it refuses is told `words` instead of it."""
     WORDS[f"Expected str matching regex {pattern!r}"] = words
     return pattern

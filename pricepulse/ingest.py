@@ -27,7 +27,7 @@ from pricepulse.errors import (
     TooLargeError,
     UnprocessableError,
     UnsupportedMediaTypeError,
-    in_words,
+    told_as,
 )
 from pricepulse.paging import Page, cut, offset_of
 from pricepulse.settings import Settings
@@ -186,7 +186,7 @@ async def ingest_observations(
             name="Idempotency-Key",
             min_length=1,
             max_length=200,
-            pattern=in_words("^[!-~]+$", "must be of visible ASCII characters, without blanks"),
+            pattern=told_as("^[!-~]+$", "must be of visible ASCII characters, without blanks"),
         ),
     ] = None,
 ) -> Response[Batch]:

@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 
 from pricepulse.catalog import ProductSummary, Text, shop_slug
 from pricepulse.contract import Cursor, Limit, version_of
-from pricepulse.paging import BuildPage, cut, offset_of, stamp, told_page
+from pricepulse.paging import BuildPage, about, cut, offset_of, stamp, told_page
 from warehouse.history import amount, in_words
 from warehouse.lists import Direction
 from warehouse.queries import insights as insight_queries
@@ -53,16 +53,7 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
         way = "below" if ratio < 0 else "above"
         before = datetime.fromtimestamp(row["before_seen_at"], UTC)
         return cls(
-            product_id=str(row["product_id"]),
-            offer_id=str(row["offer_id"]),
-            title=row["title"],
-            brand=row["brand"],
-            category=row["category"],
-            category_slug=row["category_slug"],
-            image_url=row["image_url"],
-            retailer=row["retailer"],
-            sku=row["sku"],
-            url=row["url"],
+            **about(row),
             condition=row["condition"],
             price=amount(row["price"]),
             price_before=amount(units),

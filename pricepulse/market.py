@@ -13,7 +13,7 @@ from litestar.params import FromPath, QueryParameter
 from pricepulse.catalog import Currency, Text, rounded, shop_slug
 from pricepulse.contract import Cursor, Limit, one_of, version_of
 from pricepulse.errors import NotFoundError
-from pricepulse.paging import BuildPage, offset_of, stamp, told_page
+from pricepulse.paging import BuildPage, about, offset_of, stamp, told_page
 from pricepulse.statistics import Trend
 from pricepulse.taxonomy import Retailer
 from warehouse.connection import Version
@@ -179,8 +179,7 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
     def from_row(cls, row: dict[str, Any]) -> "Anomaly":
         low, high = row["expected_low"], row["expected_high"]
         return cls(
-            offer_id=str(row["offer_id"]),
-            product_id=str(row["product_id"]),
+            **about(row),
             kind=row["kind"],
             cause=row["cause"],
             severity=row["severity"],
@@ -190,14 +189,6 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
             expected_low=None if low is None else amount(low),
             expected_high=None if high is None else amount(high),
             currency=row["currency"],
-            title=row["title"],
-            brand=row["brand"],
-            category=row["category"],
-            category_slug=row["category_slug"],
-            image_url=row["image_url"],
-            retailer=row["retailer"],
-            sku=row["sku"],
-            url=row["url"],
         )
 
 

@@ -11,7 +11,7 @@ from litestar.params import FromPath, QueryParameter
 
 from pricepulse.catalog import ProductSummary, Text, known_product, plain
 from pricepulse.contract import END, Cursor, Limit, version_of
-from pricepulse.errors import InvalidInputError, NotFoundError, in_words
+from pricepulse.errors import InvalidInputError, NotFoundError, told_as
 from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from pricepulse.statistics import Percentile, Statistics, statistics_of
 from warehouse.queries import neighbours
@@ -20,7 +20,7 @@ MOST_COMPARED = 20
 Ids = Annotated[
     str,
     QueryParameter(
-        pattern=in_words(
+        pattern=told_as(
             rf"^[0-9]{{1,19}}(,[0-9]{{1,19}}){{0,{MOST_COMPARED - 1}}}{END}",
             f"must be product ids separated by commas, at most {MOST_COMPARED}: 17,42",
         ),

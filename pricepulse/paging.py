@@ -13,6 +13,7 @@ from litestar import Request
 from pricepulse.answer import ENCODER
 from pricepulse.contract import version_of
 from pricepulse.errors import InvalidInputError
+from warehouse.columns import TOLD_OF_PRODUCT
 from warehouse.connection import Version
 
 Item = TypeVar("Item")
@@ -64,6 +65,12 @@ def cut(
         return rows, None
     place = msgspec.json.encode(Place(offset + limit, _list(request)))
     return rows[:limit], base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def about(row: dict[str, Any]) -> dict[str, Any]:
+    """What an item about an offer says of it and its product, from `Columns.listed`."""
+    ids = {name: str(row[name]) for name in ("product_id", "offer_id")}
+    return ids | {name: row[name] for name in (*TOLD_OF_PRODUCT, "retailer", "sku", "url")}
 
 
 def told_page(

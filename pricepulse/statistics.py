@@ -36,7 +36,7 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """Time-weighted figures of a window that ends at `as_of`. `cheaper_ratio`: share of the known
+    """Time-weighted figures of a window that ends when anything last became known of the product, or offer. `cheaper_ratio`: share of the known
     time in which it cost less than today; `change_ratio`: against the price at the window's begin;
     `coverage_ratio`: share of the window of which a price is known."""
 

@@ -12,6 +12,7 @@ This is the only place that knows their layout.
 
 from __future__ import annotations
 
+import shutil
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -137,6 +138,25 @@ def write(folder: Path, frames: dict[str, pl.DataFrame]) -> None:
     """One file each, to be mapped."""
     for name, frame in frames.items():
         frame.rechunk().write_ipc(folder / f"{name}.arrow", compression="uncompressed")
+
+
+def write_mart(
+    folder: Path, name: str, rows: pl.DataFrame, kept: tuple[Path, pl.Series] | None
+) -> None:
+    """One of MARTS: the rows are all of it, or those of these products, and the others are `kept` from
+    the folder of the version before."""
+    if kept:
+        previous, products = kept
+        before = mapped(previous / f"{name}.arrow")
+        others = before.filter(~pl.col("product_id").is_in(products.implode()))
+        rows = others.merge_sorted(rows, "product_id")
+    write(folder, {name: rows})
+
+
+def take_over(previous: Path, folder: Path, names: set[str]) -> None:
+    """MARTS that are as they were."""
+    for name in names:
+        shutil.copyfile(previous / f"{name}.arrow", folder / f"{name}.arrow")
 
 
 def _same_words(*frames: pl.DataFrame) -> list[pl.DataFrame]:

@@ -42,10 +42,7 @@ class Listing:
     def __init__(
         self, rows: pl.DataFrame, order: Sequence[str], words: Sequence[str], numbers: Sequence[str]
     ) -> None:
-        by = [name.removeprefix("-") for name in order]
-        rows = rows.select({"place", *by, *words, *numbers}).sort(
-            by, descending=[name.startswith("-") for name in order], nulls_last=True
-        )
+        rows = rows[_sorted(rows, order)].select("place", *words, *numbers)
         self._places = rows["place"].to_numpy()
         self._columns = {name: rows[name].to_numpy() for name in numbers}
         self._ranges: dict[str, dict[str, tuple[int, int]]] = {}
@@ -61,7 +58,9 @@ class Listing:
             for name, value in asked.items()
             if value is not None
         ]
-        begin, size = 0, FIRST_LOOK
+        # Without filters every row counts: the page is where it says.
+        begin, size = (0, FIRST_LOOK) if tests else (offset, limit)
+        offset = offset if tests else 0
         while begin < len(self._places) and len(found) < limit:
             part = slice(begin, begin + size)
             here = self._places[part]
@@ -186,6 +185,23 @@ class Lists:
         new = [place for place in places if place not in known]
         known.update(zip(new, map(tell, self._columns.listed(mart, new)), strict=True))
         return [known[place] for place in places]
+
+
+def _sorted(rows: pl.DataFrame, order: Sequence[str]) -> Any:
+    """Places in that order: of numbers, which NumPy sorts in half of the time that Polars takes for
+    several columns, a word being its place among the words."""
+    keys = []
+    for name in order:
+        column = rows[name.removeprefix("-")]
+        if column.dtype == pl.String:
+            column = column.rank("dense").cast(pl.Int64)
+        values = column.to_numpy()
+        if column.null_count():
+            values = np.where(
+                column.is_null().to_numpy(), np.inf if name[0] != "-" else -np.inf, values
+            )
+        keys.append(-values if name[0] == "-" else values)
+    return np.lexsort(keys[::-1])
 
 
 def _coded(column: pl.Series) -> tuple[Any, dict[str, tuple[int, int]]]:

@@ -75,16 +75,17 @@ COMMENT ON COLUMN best_price.currency IS 'ISO 4217 code: product.currency.';
 CREATE OR REPLACE TABLE product_signal (
     product_id BIGINT, best_retailer VARCHAR, change_30d_ratio DOUBLE, score BIGINT,
     cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, year_confidence DOUBLE,
-    inferred_quantity DECIMAL(18, 4), inferred_unit VARCHAR
+    ends_at TIMESTAMP, inferred_quantity DECIMAL(18, 4), inferred_unit VARCHAR
 );
 COMMENT ON TABLE product_signal IS 'What a list of products says beside the price; one row per product.';
 COMMENT ON COLUMN product_signal.product_id IS 'The product.';
 COMMENT ON COLUMN product_signal.best_retailer IS 'The shop of product.best_offer_id.';
-COMMENT ON COLUMN product_signal.change_30d_ratio IS 'Best price now / 30 days ago - 1; NULL where either is unknown.';
+COMMENT ON COLUMN product_signal.change_30d_ratio IS 'Best price now / 30 days before ends_at - 1; NULL where either is unknown.';
 COMMENT ON COLUMN product_signal.score IS 'deal.score of product.best_offer_id; NULL where that is no genuine deal, or there is none.';
 COMMENT ON COLUMN product_signal.cheaper_ratio IS 'product_stats.cheaper_ratio of 365 days.';
 COMMENT ON COLUMN product_signal.no_dearer_ratio IS 'product_stats.no_dearer_ratio of 365 days.';
 COMMENT ON COLUMN product_signal.year_confidence IS 'product_stats.confidence of 365 days.';
+COMMENT ON COLUMN product_signal.ends_at IS 'Where the windows of the product end, UTC: when anything last became known of it, or unknown; docs/definitions.md.';
 COMMENT ON COLUMN product_signal.inferred_quantity IS 'How much is in it, read from the title where no feed says it; in inferred_unit.';
 COMMENT ON COLUMN product_signal.inferred_unit IS 'g, kg, ml, l or pcs.';
 
@@ -117,7 +118,7 @@ COMMENT ON COLUMN deal.real_discount_ratio IS '1 - price / prior_price; negative
 COMMENT ON COLUMN deal.usual_discount_ratio IS '1 - price / usual_price.';
 COMMENT ON COLUMN deal.list_charged_ratio IS 'Share of the known time of the last 180 days in which at least 99 % of the list price was charged.';
 COMMENT ON COLUMN deal.prior_known_days IS 'How much of the 30 days before the reduction is known.';
-COMMENT ON COLUMN deal.lowest_in_days IS 'Days since a lower price stopped holding, or since the first observation.';
+COMMENT ON COLUMN deal.lowest_in_days IS 'Days from when a lower price stopped holding, or the first observation, to the end of what is known.';
 COMMENT ON COLUMN deal.is_all_time_low IS 'No lower price is known at all.';
 COMMENT ON COLUMN deal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the price was at or below today''s.';
 COMMENT ON COLUMN deal.confidence IS 'How much of the last 90 days is known.';

@@ -16,9 +16,9 @@ import polars as pl
 from warehouse.lake import Lake
 from warehouse.rates_file import SCHEMA, RatesError
 
-# No currency of the ECB's has moved so far from one of its rates to the next since 1999; a decimal
-# point lost on the way, or the wrong column, does.
-MOST_JUMP = 10
+# No currency of the ECB's has moved so far from one of its rates to the next since 1999 but where it was
+# redenominated; a decimal point that slipped by one place, or the wrong column, does.
+MOST_JUMP = 3
 
 CURRENT = """
 SELECT day, currency, arg_max(per_eur, (stored_at, per_eur)) AS per_eur
@@ -73,7 +73,8 @@ def store_rates(
     lake: Lake, rates: pl.DataFrame, now: datetime, *, accept_jumps: bool = False
 ) -> Stored:
     """Put what is new or different into the lake, in one commit; nothing, if nothing is. Raises
-    `RatesError` where a rate is more than MOST_JUMP times off the one before, unless told to accept it."""
+    `RatesError` where a rate is more than MOST_JUMP times off the one before, the one after or the one
+    that it replaces, unless told to accept it."""
     counted = Stored(0, 0)
 
     def write(cursor: duckdb.DuckDBPyConnection) -> None:
@@ -119,11 +120,12 @@ def _refuse_jumps(cursor: duckdb.DuckDBPyConnection, different: pl.DataFrame) ->
         return
     day, currency, rate, other_day, other, many = found
     times = max(rate / other, other / rate)
+    shown = f"{times:,.0f}" if times >= 100 else f"{times:.1f}"
     way = "times" if rate > other else "times less than"
     against = "stored for that day" if day == other_day else f"of {other_day}"
     more = f" ({many - 1:,} more like that)" if many > 1 else ""
     raise RatesError(
-        f"the rate {rate.normalize():f} of {currency} on {day} is {times:,.0f} {way} the "
+        f"the rate {rate.normalize():f} of {currency} on {day} is {shown} {way} the "
         f"{other.normalize():f} {against}{more}; --accept-jumps stores rates more than {MOST_JUMP} times "
         "off, where that is what happened, and --remove takes back a wrong one that is stored"
     )

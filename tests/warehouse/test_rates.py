@@ -259,9 +259,9 @@ def test_a_rate_that_jumps_is_refused_unless_accepted(pipeline: Pipeline) -> Non
             pipeline.put_rates(ecb(table))
         assert told in str(refused.value)
     assert pipeline.lake.snapshot() == snapshot
-    assert pipeline.put_rates(ecb({days[1]: {"USD": Decimal("11.5")}})) == (1, 0), (
-        "ten times is not more"
-    )
+    with pytest.raises(RatesError, match=r"10\.845 of USD on 2026-11-19 is 9\.4 times the 1\.15 "):
+        pipeline.put_rates(ecb({days[1]: {"USD": Decimal("10.845")}}))  # slipped by one place
+    assert pipeline.put_rates(ecb({days[1]: {"USD": Decimal("3.4")}})) == (1, 0)
     assert pipeline.put_rates(ecb(far), accept_jumps=True) == (1, 1)
     assert pipeline.put_rates(ecb(far)) == (0, 0), "what is stored is not asked again"
     with pytest.raises(RatesError, match="the 1150 of 2026-11-19"):
