@@ -34,7 +34,8 @@ GATES = {
     "ruff check": ["ruff", "check", "."],
     "mypy": ["mypy"],
     "lint-imports": ["lint-imports", "--no-logo"],
-    "pytest": ["pytest"],
+    # A file's tests share a server or a warehouse, so they stay in one process.
+    "pytest": ["pytest", "-n", "auto", "--dist", "loadfile"],
 }
 
 

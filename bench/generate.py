@@ -24,13 +24,12 @@ import pyarrow.parquet as pq
 from pricepulse.demo import (
     DAY,
     ENDINGS,
-    Ints,
     Outages,
     Spells,
-    catalogue,
     outages,
     price_spells,
 )
+from pricepulse.demo_catalogue import Ints, catalogue
 
 START = datetime(2024, 1, 1, tzinfo=UTC)
 YEARS_SECONDS = 730 * DAY

@@ -13,7 +13,7 @@ import polars as pl
 from sklearn.ensemble import IsolationForest
 
 from bench.injection import DAY, Floats, Folded
-from models.courses import Span, Stretches, mean, stretches, window
+from models.courses import Span, Stretches, mean, price_stretches, window
 
 TREES, SAMPLES = 200, 4096
 
@@ -21,7 +21,7 @@ TREES, SAMPLES = 200, 4096
 def of_spells(spells: pl.DataFrame) -> tuple[Stretches, pl.DataFrame]:
     """Stretches, and offer_id, product_id, start, until, level of each."""
     words = spells["currency"].unique().sort()
-    course = stretches(spells.with_columns(pl.col("currency").cast(pl.Enum(words))))
+    course = price_stretches(spells.with_columns(pl.col("currency").cast(pl.Enum(words))))
     about = spells[course.row].select("offer_id", "product_id", "start").with_columns(
         pl.Series("until", course.until), pl.Series("level", course.level)
     )  # fmt: skip

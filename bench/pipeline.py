@@ -91,7 +91,7 @@ def batch(dataset: Dataset) -> list[Figure]:
     later = f"{to_page:.2f} s (slowest: {max(visible):.2f})"
     return [
         Figure("batch", "10,000 rows: POST to 201", sent_in, "< 1 s", to_201 < 1),
-        Figure("batch", "from the 201 until a product page shows it", later, "< 2 s", to_page < 2),
+        Figure("batch", "from the 201 until a product page shows it", later, "< 3 s", to_page < 3),
     ]
 
 

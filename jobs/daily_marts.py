@@ -1,8 +1,8 @@
 """Marts that are made once a day: what the market, its trends and its anomalies were at 00:00 UTC.
 
 They cost as much as all others together and do not change by the minute. They follow from what was
-known at the last midnight before `as_of` alone: whatever was observed since, they come out the
-same, so a build takes over those of the version before as long as that past is the same.
+known at the last midnight before `as_of` alone, `past_of` and `said_of`: whatever was observed since,
+they come out the same.
 """
 
 from __future__ import annotations
@@ -22,21 +22,6 @@ from models.trends import category_trends, trends
 from warehouse.columns import Frames
 
 SAID_OF_OFFERS = ("offer_id", "product_id", "retailer", "currency", "condition")
-# Ratios are called so in tables and answers.
-RATIOS = {
-    "promotion_share": "promotion_ratio",
-    "list_price_share": "list_price_ratio",
-    "spread": "spread_ratio",
-    "variation": "variation_ratio",
-    "price_position": "price_position_ratio",
-    "cheapest_share": "cheapest_ratio",
-    "followed_share": "followed_ratio",
-    "chance_share": "chance_ratio",
-    "effect": "effect_ratio",
-    "drop_share": "drop_ratio",
-    "agreement": "agreement_ratio",
-    "change_per_30_days": "change_per_30d_ratio",
-}
 SAID_OF_PRODUCTS = ("product_id", "category_slug", "brand_slug", "currency")
 
 
@@ -52,15 +37,15 @@ def placed(frames: Frames) -> Callable[[pl.DataFrame], pl.DataFrame]:
     return add
 
 
-def past_of(held: pl.DataFrame, observations: pl.Series, midnight: int) -> pl.DataFrame:
-    """The stretches that had begun at midnight, as one could see them then.
+def past_of(held: pl.DataFrame, spells: pl.DataFrame, midnight: int) -> pl.DataFrame:
+    """The stretches that had begun at midnight, as one could see them then, of these spells.
 
     Of one that still held it is not known how often it was seen until then: it counts as seen again
     just at midnight.
     """
     runs = pl.col("until") >= midnight
     return (
-        held.with_columns(observations)
+        held.with_columns(spells["observations"])
         .filter(pl.col("start") < midnight)
         .with_columns(
             until=pl.col("until").clip(upper_bound=midnight),
@@ -72,36 +57,25 @@ def past_of(held: pl.DataFrame, observations: pl.Series, midnight: int) -> pl.Da
 
 def said_of(past: pl.DataFrame, frames: Frames) -> tuple[pl.DataFrame, pl.DataFrame]:
     """What the daily marts read of the offers of that past, and of their products."""
-    offers = frames.offers.select(SAID_OF_OFFERS).join(past, on="offer_id", how="semi")
-    products = frames.products.select(SAID_OF_PRODUCTS).join(offers, on="product_id", how="semi")
+    offers = frames.offers.select(SAID_OF_OFFERS).join(
+        past, on="offer_id", how="semi", maintain_order="left"
+    )
+    products = frames.products.select(SAID_OF_PRODUCTS).join(
+        offers, on="product_id", how="semi", maintain_order="left"
+    )
     return offers, products
-
-
-def fingerprint(
-    past: pl.DataFrame, offers: pl.DataFrame, products: pl.DataFrame, midnight: int
-) -> str:
-    """Differs if any of the daily marts would; `offers` and `products` from `said_of`."""
-    columns = ("offer_id", "start", "until", "price", "list_price", "last", "observations")
-    codes = pl.col("currency", "availability").to_physical()
-    parts = (past.select(*columns, codes), offers, products)
-    # The sum does not depend on the order of the rows.
-    sums = [part.hash_rows(seed=1).sum() if part.height else 0 for part in parts]
-    words = [past[name].dtype for name in ("currency", "availability")]
-    return f"{midnight} {sums} {words}"
 
 
 def daily_marts(
     past: pl.DataFrame,
     mine: pl.DataFrame,
     best: pl.DataFrame,
-    said: tuple[pl.DataFrame, pl.DataFrame],
     frames: Frames,
     midnight: int,
     vouch: int,
 ) -> dict[str, pl.DataFrame]:
-    """Rows of the tables. `mine`: the timelines of offers, `best` of products (TIMELINE); `said` from
-    `said_of`."""
-    offers, products = said
+    """Rows of the tables. `mine`: the timelines of offers, `best` of products (TIMELINE)."""
+    offers, products = said_of(past, frames)
     timeline = _until(joined(mine), midnight)
     of_products = _until(best, midnight)
     offers = offers.join(_at(mine, midnight), on="offer_id", how="left").with_columns(
@@ -121,7 +95,6 @@ def daily_marts(
             "lead_follow": lead_follow(timeline, new, midnight),
         }
         odd_ones = odd.result().rename({"at": "began_at", "until": "until_at"})
-        found = {name: frame.rename(RATIOS, strict=False) for name, frame in found.items()}
         return found | {"anomaly": _by_product(placed(frames)(odd_ones))}
 
 

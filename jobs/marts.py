@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 from concurrent.futures import Executor, Future
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import polars as pl
 
 import models
-from jobs.daily_marts import daily_marts, fingerprint, past_of, placed, said_of
+from jobs.daily_marts import daily_marts, past_of, placed, said_of
 from models.deals import deals
 from models.moves import last_moves
 from models.quantity import quantities
 from models.statistics import statistics
 from models.timeline import DAY, Timeline, best_over_time, current, joined, payable, stretches
-from warehouse.columns import SCALE
-from warehouse.marts import Marts, Task
+from warehouse.columns import SCALE, Frames
+from warehouse.marts import Before, Marts, Task
 
 SOURCES = [
     *sorted(Path(__file__).parent.glob("*marts.py")),
@@ -25,130 +26,147 @@ SOURCES = [
 ]
 
 
-def make(task: Task) -> str:
+class Best(NamedTuple):
+    """Of each product (`series`): its lowest price over time (TIMELINE), what is usual, `current`."""
+
+    timelines: pl.DataFrame
+    usual: pl.DataFrame
+    today: pl.DataFrame
+
+
+def make(task: Task) -> None:
     """The rows of the tables in marts.sql.
 
-    Windows end at `as_of`, so with every build they move for every offer: statistics and deals are
-    made anew for all, which at 1.5 million spells takes less than finding out for which of them
-    nothing changed. The best price over time does not depend on `as_of`: only that of
-    affected products is. What is made once a day is made if its past is another."""
-    products, offers, spells = task.frames
-    as_of, pool, emit = task.as_of, task.pool, task.emit
+    Within a day nothing that is said of a product depends on any other, nor on the time: what is
+    affected is made anew, a tenth of all after a batch of 10,000 rows. With the day all windows move
+    on; then, or if the past of a day before changed, everything is made, that of the day too."""
+    frames = task.frames
+    before = task.before if task.before and _goes_on(task.before, task) else None
+    part = before is not None
+    if before:
+        frames = frames.part(before.affected)
+    products, offers, spells = frames
+    as_of, pool = task.as_of, task.pool
+    emit = partial(task.emit, part=part)
     held = stretches(offers, spells, task.vouch)
-    best = pool.submit(_best, task, held)
+    best = pool.submit(_best, task, frames, held)
     mine = payable(held, offers["currency"]).with_columns(series="offer_id")
-    today = current(mine, as_of, "offer_id")
-    timeline = joined(mine)
-    of_offers = _statistics(timeline, as_of, today, pool)
-    daily = pool.submit(_daily, task, held, mine, best)
+    today = current(mine, _looked(offers, "offer_id"), as_of, task.vouch)
+    of_offers = _statistics(joined(mine), today, pool)
+    daily = None if part else pool.submit(_daily, task, held, mine, best)
     moves = pool.submit(last_moves, mine, as_of)
-    places = placed(task.frames)
+    places = placed(frames)
+    judged = pool.submit(_judged, frames, mine, today, of_offers, best)
 
-    currencies = products.select("product_id", "currency")
     names = offers.select("offer_id", "product_id", "currency")
-
-    def with_currency(rows: pl.DataFrame) -> pl.DataFrame:
-        return rows.join(currencies, on="product_id", maintain_order="left")
-
-    judged = pool.submit(_judged, task, mine, today, of_offers, best)
     stats = of_offers.rename({"series": "offer_id"})
     emit("offer_stats", stats.join(names, on="offer_id", maintain_order="left"))
-    anew, whole, _, of_best = best.result()
-    emit("product_stats", with_currency(of_best))
-    named = {"start": "start_at", "until": "until_at"}
-    emit("best_price", with_currency(anew).rename(named), whole)
-    emit("price_move", places(moves.result()))
+    currencies = products.select("currency", series="product_id")
+    timelines, usual, _ = (
+        frame.join(currencies, on="series", maintain_order="left").rename({"series": "product_id"})
+        for frame in best.result()
+    )
+    emit("best_price", timelines.rename({"start": "start_at", "until": "until_at"}))
+    emit("product_stats", usual)
     reduced, signals = judged.result()
+    verdicts = reduced.select("offer_id", "verdict")
+    moved = moves.result().join(verdicts, on="offer_id", how="left", maintain_order="left")
+    emit("price_move", places(moved))
     emit("deal", places(reduced))
     emit("product_signal", signals)
-    past, tables = daily.result()
-    for table, rows in tables.items():
+    for table, rows in daily.result().items() if daily else ():
         emit(table, rows)
-    return past
+
+
+def _goes_on(before: Before, task: Task) -> bool:
+    """Whether the day of `before` has not ended, and nothing was learnt of the days before it."""
+    midnight = task.as_of // DAY * DAY
+    if before.as_of < midnight:
+        return False
+    then, now = (
+        _past(frames.part(before.affected), task.vouch, midnight)
+        for frames in (before.frames, task.frames)
+    )
+    return all(one.equals(other) for one, other in zip(then, now, strict=True))
+
+
+def _past(frames: Frames, vouch: int, midnight: int) -> tuple[pl.DataFrame, ...]:
+    """All that the daily marts are made of."""
+    past = past_of(stretches(frames.offers, frames.spells, vouch), frames.spells, midnight)
+    words = pl.col("currency", "availability").cast(pl.String)
+    return past.with_columns(words).drop("offer", "newest"), *said_of(past, frames)
+
+
+def _looked(offers: pl.DataFrame, series: str) -> pl.DataFrame:
+    """When each offer was last looked at, for `current`."""
+    seen = pl.col("last_observed_at").cast(pl.Int64) // 1_000_000
+    return offers.select(pl.col(series).alias("series"), seen.alias("last"))
 
 
 def _judged(
-    task: Task, mine: pl.DataFrame, today: pl.DataFrame, stats: pl.DataFrame, best: Future[Any]
+    frames: Frames,
+    mine: pl.DataFrame,
+    today: pl.DataFrame,
+    stats: pl.DataFrame,
+    best: Future[Best],
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
     """Rows of deal and product_signal."""
-    products, offers, _ = task.frames
+    products, offers, _ = frames
     names = offers.select("offer_id", "product_id", "currency")
-    _, _, best_today, of_best = best.result()
+    lowest = best.result().today.select(product_id="series", best_price="price").drop_nulls()
     currencies = products.select("product_id", "currency")
-    comparable = names.join(
-        best_today.join(currencies, on="product_id"), on=["product_id", "currency"]
-    )
-    reduced = deals(mine, task.as_of, today, stats, comparable.select("offer_id", "best_price"))
-    signals = _signals(products, offers, of_best, reduced)
+    comparable = names.join(lowest.join(currencies, on="product_id"), on=["product_id", "currency"])
+    reduced = deals(mine, today, stats, comparable.select("offer_id", "best_price"))
+    signals = _signals(products, offers, best.result(), reduced)
     currency = names.select("offer_id", "currency")
     reduced = reduced.rename({"began": "began_at"})
     return reduced.join(currency, on="offer_id", maintain_order="left"), signals
 
 
-def _statistics(
-    timeline: pl.DataFrame, as_of: int, today: pl.DataFrame, pool: Executor
-) -> pl.DataFrame:
+def _statistics(timeline: pl.DataFrame, today: pl.DataFrame, pool: Executor) -> pl.DataFrame:
     """In two halves, side by side: NumPy lets go of the interpreter's lock."""
     series = timeline["series"].to_numpy()
     middle = len(series) // 2
     while 0 < middle < len(series) and series[middle] == series[middle - 1]:
         middle -= 1
-    other = pool.submit(_half, timeline[middle:], as_of, today)
-    first = _half(timeline[:middle], as_of, today)
+    other = pool.submit(_half, timeline[middle:], today)
+    first = _half(timeline[:middle], today)
     return pl.concat([first, other.result()])
 
 
-def _half(timeline: pl.DataFrame, as_of: int, today: pl.DataFrame) -> pl.DataFrame:
-    return statistics(Timeline.cut(timeline, as_of, today))
+def _half(timeline: pl.DataFrame, today: pl.DataFrame) -> pl.DataFrame:
+    return statistics(Timeline.cut(timeline, today))
 
 
-def _best(
-    task: Task, held: pl.DataFrame
-) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """Timelines of the affected products and of all; the best prices today; the statistics of all."""
-    products, offers, _ = task.frames
+def _best(task: Task, frames: Frames, held: pl.DataFrame) -> Best:
+    products, offers, _ = frames
     # Among new offers, in the currency of most of the product's offers.
     new = offers.select("product_id", "condition").join(
         products.select("product_id", "currency"), on="product_id", maintain_order="left"
     )
     paid = payable(held, new["currency"].set(new["condition"] != "new", None))
-    today = current(paid, task.as_of, "product_id")
-    if task.before is None:
-        anew = whole = joined(best_over_time(paid)).rename({"series": "product_id"})
-    else:
-        touched = pl.col("product_id").is_in(task.before.affected.implode())
-        anew = joined(best_over_time(paid.filter(touched))).rename({"series": "product_id"})
-        whole = task.before.best.filter(~touched).merge_sorted(anew, "product_id")
-    stats = _half(whole.rename({"product_id": "series"}), task.as_of, today)
-    best_today = today.rename({"series": "product_id", "price": "best_price"})
-    return anew, whole, best_today, stats.rename({"series": "product_id"})
+    looked = _looked(offers, "product_id")
+    today = current(paid.with_columns(series="product_id"), looked, task.as_of, task.vouch)
+    timelines = joined(best_over_time(paid))
+    return Best(timelines, _half(timelines, today), today)
 
 
 def _daily(
-    task: Task, held: pl.DataFrame, mine: pl.DataFrame, best: Future[Any]
-) -> tuple[str, dict[str, pl.DataFrame]]:
+    task: Task, held: pl.DataFrame, mine: pl.DataFrame, best: Future[Best]
+) -> dict[str, pl.DataFrame]:
     midnight = task.as_of // DAY * DAY
-    earlier = past_of(held, task.frames.spells["observations"], midnight)
-    said = said_of(earlier, task.frames)
-    past = fingerprint(earlier, *said, midnight)
-    if task.before and past == task.before.past:
-        return past, {}
-    timelines = best.result()[1].rename({"product_id": "series"})
-    return past, daily_marts(earlier, mine, timelines, said, task.frames, midnight, task.vouch)
+    past = past_of(held, task.frames.spells, midnight)
+    return daily_marts(past, mine, best.result().timelines, task.frames, midnight, task.vouch)
 
 
 def _signals(
-    products: pl.DataFrame, offers: pl.DataFrame, stats: pl.DataFrame, reduced: pl.DataFrame
+    products: pl.DataFrame, offers: pl.DataFrame, best: Best, reduced: pl.DataFrame
 ) -> pl.DataFrame:
     """What a list of products shows beside the price, one row a product, in their order."""
-    # Those that compete for the best price: new, and in the product's currency.
-    counted = offers.filter(pl.col("condition") == "new").join(
-        products.select("product_id", "currency"), on=["product_id", "currency"], how="semi"
-    )
-    genuine = reduced.filter(pl.col("verdict") == "genuine").join(
-        counted, on="offer_id", how="semi"
-    )
-    score = genuine.group_by("product_id").agg(pl.col("score").max())
+    # A list shows one price: the score is that offer's, not of a dearer one that is reduced.
+    score = reduced.filter(pl.col("verdict") == "genuine").select("score", best_offer_id="offer_id")
+    stats = best.usual.rename({"series": "product_id"})
+    ends = best.today.select(product_id="series", ends_at="end")
     month = stats.filter(pl.col("span") == "30d").select(
         "product_id", change_30d_ratio="change_ratio"
     )
@@ -159,7 +177,8 @@ def _signals(
     signals = products.select("product_id", "best_offer_id").join(
         shops, left_on="best_offer_id", right_on="offer_id", how="left", maintain_order="left"
     )
-    for each in (month, year, score):
+    signals = signals.join(score, on="best_offer_id", how="left", maintain_order="left")
+    for each in (month, year, ends):
         signals = signals.join(each, on="product_id", how="left", maintain_order="left")
     inferred = quantities(products.select("title"))
     unsaid = products["unit_quantity"].is_null()

@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from models import excursions
-from models.courses import Found, moved_together, stretches
+from models.courses import Found, moved_together, price_stretches
 from models.level_shifts import level_shifts
 
 KINDS = ("spike", "level_shift", "suspected_error", "stale")
@@ -67,7 +67,7 @@ def anomalies(spells: pl.DataFrame, as_of: int, vouch: int) -> pl.DataFrame:
     rows = _sorted(spells)
     if rows.is_empty():
         return pl.DataFrame(schema=COLUMNS)
-    course = stretches(rows)
+    course = price_stretches(rows)
     product = rows["product_id"].to_numpy()[course.row]
     wrong = np.zeros(len(course.start), np.bool_)
     errors = excursions.errors(course)

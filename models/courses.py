@@ -109,7 +109,7 @@ class Span(NamedTuple):
             yield Span(self.at[part], self.start[part], self.end[part], self.steps)
 
 
-def stretches(rows: pl.DataFrame) -> Stretches:
+def price_stretches(rows: pl.DataFrame) -> Stretches:
     """`rows`: offer_id, start, until, price, currency, observations; an offer's rows together, in the
     order of time."""
     offer = rows["offer_id"].to_numpy()

@@ -10,7 +10,7 @@ import numpy as np
 import polars as pl
 
 from models.statistics import known_where, ratio, weighted_median
-from models.timeline import DAY, NEVER, Flags, Ints, Timeline, known_at, ordered
+from models.timeline import DAY, NEVER, Flags, Ints, Timeline, known_rows, ordered
 
 PRIOR_DAYS = 30  # article 6a (2): not shorter than 30 days prior to the application
 LEAST_DISCOUNT = 0.03  # below it is noise
@@ -31,7 +31,7 @@ GROUNDS = {
 
 
 def deals(
-    offers: pl.DataFrame, as_of: int, now: pl.DataFrame, usual: pl.DataFrame, best: pl.DataFrame
+    offers: pl.DataFrame, now: pl.DataFrame, usual: pl.DataFrame, best: pl.DataFrame
 ) -> pl.DataFrame:
     """One row per fresh offer with a reduction that is claimed or real, in their order.
 
@@ -40,11 +40,11 @@ def deals(
     `offer_id` and the `best_price` today of its product, if that is in the offer's currency. Columns:
     `offer_id`; `product_id`; `verdict`; `ground`; `score`; units of 1/10,000: `price`,
     `list_price`, `prior_price`, `usual_price`, `usual_before`, `best_price`; `began` (seconds);
-    `claimed_discount_ratio`, `real_discount_ratio`, `usual_discount_ratio`, `list_charged_ratio`,
-    `no_dearer_ratio`, `prior_known_days`, `lowest_in_days`, `all_time_low`, `confidence`.
+    `really_reduced`, `claimed_discount_ratio`, `real_discount_ratio`, `usual_discount_ratio`, `list_charged_ratio`,
+    `no_dearer_ratio`, `prior_known_days`, `lowest_in_days`, `is_all_time_low`, `confidence`.
     """
-    whole = Timeline.cut(offers, as_of, now)
-    kept = known_at(offers, as_of, now)
+    whole = Timeline.cut(offers, now)
+    kept = known_rows(offers, now)
     listed = kept["list_price"].to_numpy()
     last = np.append(whole.first[1:], len(listed))[: len(whole.first)] - 1
     claims = listed > whole.price
@@ -57,7 +57,7 @@ def deals(
     part = whole.part(here)
     place = part.place
     case = _Case(part, whole.start[began_row[place]])
-    known = pl.DataFrame(
+    found = pl.DataFrame(
         {
             "offer_id": part.ids,
             "product_id": kept["product_id"].to_numpy()[last[place]],
@@ -66,13 +66,14 @@ def deals(
             "claimed_discount_ratio": known_where(claimed[place], claims[last[place]]),
             "big": big[place],
             "began": case.began,
+            "age": part.end - case.began,
             **case.prior(),
             **case.usual_before(),
             **case.charged(listed[last[place]]),
             **case.lowest(),
         }
     )
-    return _judged(known, usual, best, as_of)
+    return _judged(found, usual, best)
 
 
 @dataclass(frozen=True)
@@ -108,7 +109,7 @@ class _Case:
     def charged(self, list_price: Ints) -> dict[str, Any]:
         """How much of the last half year somebody who paid the list price would have met it."""
         part = self.part
-        seconds = self._seconds(CHARGED_DAYS, np.full(len(self.began), part.as_of))
+        seconds = self._seconds(CHARGED_DAYS, part.end)
         known = part.sum(seconds)
         paid = part.price >= CHARGED_FROM * list_price[part.of]
         share = ratio(part.sum(np.where(paid, seconds, 0)), known)
@@ -123,7 +124,7 @@ class _Case:
         until = -part.least(np.where(lower, -part.until, 0))
         ever = until == 0
         since = np.where(ever, part.begun, until)
-        return {"lowest_in_days": (part.as_of - since) // DAY, "all_time_low": ever}
+        return {"lowest_in_days": (part.end - since) // DAY, "is_all_time_low": ever}
 
 
 def _claim_began(whole: Timeline, claims: Flags) -> Ints:
@@ -156,11 +157,9 @@ def _drop_began(whole: Timeline) -> Ints:
     return row
 
 
-def _judged(
-    known: pl.DataFrame, usual: pl.DataFrame, best: pl.DataFrame, as_of: int
-) -> pl.DataFrame:
-    known = (
-        known.join(_of_window(usual, "90d", usual_price="median", confidence="confidence"),
+def _judged(found: pl.DataFrame, usual: pl.DataFrame, best: pl.DataFrame) -> pl.DataFrame:
+    found = (
+        found.join(_of_window(usual, "90d", usual_price="median", confidence="confidence"),
                    on="offer_id", how="left", maintain_order="left")
         .join(_of_window(usual, "365d", no_dearer_ratio="no_dearer_ratio"),
               on="offer_id", how="left", maintain_order="left")
@@ -168,7 +167,7 @@ def _judged(
     )  # fmt: skip
     real = 1 - pl.col("price") / pl.col("prior_price")
     off_usual = 1 - pl.col("price") / pl.col("usual_price")
-    known = known.with_columns(real_discount_ratio=real, usual_discount_ratio=off_usual)
+    found = found.with_columns(real_discount_ratio=real, usual_discount_ratio=off_usual)
     real = pl.col("real_discount_ratio")
     little = pl.col("prior_known_days") * DAY < LEAST_KNOWN_BEFORE
     no_higher = real < LEAST_DISCOUNT
@@ -187,11 +186,11 @@ def _judged(
         .when(claimed & raised).then(pl.lit("raised_before"))
         .otherwise(pl.lit("below_prior_price"))
     )  # fmt: skip
-    judged = known.with_columns(ground=ground).drop_nulls("ground")
-    judged = judged.with_columns(
-        verdict=pl.col("ground").replace_strict(GROUNDS), score=_score(as_of)
-    )
-    return judged.drop("big", "charged_known")
+    # What the price did, whatever is claimed of it: `inflated` speaks of the claim.
+    really = pl.when(~little).then(~no_higher & ~noise & ~raised)
+    judged = found.with_columns(ground=ground, really_reduced=really).drop_nulls("ground")
+    judged = judged.with_columns(verdict=pl.col("ground").replace_strict(GROUNDS), score=_score())
+    return judged.drop("big", "age", "charged_known")
 
 
 def _of_window(usual: pl.DataFrame, span: str, **columns: str) -> pl.DataFrame:
@@ -201,11 +200,11 @@ def _of_window(usual: pl.DataFrame, span: str, **columns: str) -> pl.DataFrame:
     )
 
 
-def _score(as_of: int) -> pl.Expr:
+def _score() -> pl.Expr:
     discount = pl.min_horizontal("real_discount_ratio", "usual_discount_ratio").fill_null(0)
     size = (discount / FULL_SIZE).clip(0, 1)
     rare = 1 - pl.col("no_dearer_ratio")
-    new = (1 - (as_of - pl.col("began")) / (NEW_DAYS * DAY)).clip(0, 1)
+    new = (1 - pl.col("age") / (NEW_DAYS * DAY)).clip(0, 1)
     market = (pl.col("best_price") / pl.col("price")).fill_null(1).clip(0, 1)
     worth = 100 * pl.col("confidence") * market * (0.5 * size + 0.3 * rare + 0.2 * new)
     genuine = pl.col("ground") == "below_prior_price"

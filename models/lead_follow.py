@@ -3,7 +3,7 @@
 The rule. A change is a day (UTC) on which a retailer's price of a product rose, or fell; two on one
 day in one direction are one. It is *followed* by another retailer of the product whose price moves
 in the same direction 1 to 7 days later, and moved *together* when that is the same day already.
-Of changes not together, `followed_share` were followed. `chance_share` is what would be without any
+Of changes not together, `followed_ratio` were followed. `chance_ratio` is what would be without any
 connection: how much of the time a window of the next 1 to 7 days holds such a change, for the very
 products and directions the leader moved (a follower with a sale every week "follows" everybody; a
 window of a week holds each weekday once, so a weekday on which all change does not count as
@@ -21,7 +21,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from models.periods import Stretches, ascending, changes, stretches
+from models.periods import Stretches, ascending, changes, coded_stretches
 from models.timeline import DAY, Ints
 
 LEAD = {
@@ -32,8 +32,8 @@ LEAD = {
     "changes": pl.Int64,
     "together": pl.Int64,
     "followed": pl.Int64,
-    "followed_share": pl.Float64,
-    "chance_share": pl.Float64,
+    "followed_ratio": pl.Float64,
+    "chance_ratio": pl.Float64,
     "lead_ratio": pl.Float64,
     "median_lag_days": pl.Float64,
 }
@@ -60,7 +60,7 @@ def lead_follow(
     timeline = timeline.filter(pl.col("start") <= as_of)
     first = max(as_of // DAY - days, int(timeline["start"].to_numpy().min(initial=as_of)) // DAY)
     last = as_of // DAY - WITHIN - 1
-    known = stretches(timeline, first * DAY)
+    known = coded_stretches(timeline, first * DAY)
     listings, shops = _listings(known, offers, first * DAY, as_of)
     if last < first or listings.is_empty():
         return pl.DataFrame(schema=LEAD)
@@ -79,14 +79,14 @@ def _shares(found: pl.DataFrame) -> pl.DataFrame:
     apart = pl.col("changes") - pl.col("together")
     return (
         counts.with_columns(
-            followed_share=pl.when(apart > 0).then(pl.col("followed") / apart),
-            chance_share=pl.when(pl.col("changes") > 0).then(
+            followed_ratio=pl.when(apart > 0).then(pl.col("followed") / apart),
+            chance_ratio=pl.when(pl.col("changes") > 0).then(
                 pl.col("expected") / pl.col("changes")
             ),
         )
         .with_columns(
             lead_ratio=pl.when(pl.col("expected") > 0).then(
-                pl.col("followed_share") / pl.col("chance_share")
+                pl.col("followed_ratio") / pl.col("chance_ratio")
             )
         )
         .select(pl.col(name).cast(kind) for name, kind in LEAD.items())

@@ -6,7 +6,7 @@ Definitions, each over offers of one currency:
   median weighted by time: a sale of three weeks does not change it, one of two months becomes it).
 - *promotion share*: of fresh offers, those priced below their usual price. *List price share*: those
   whose shop names a list price above the price. The first is measured, the second is claimed.
-- *changes per month*: price changes of the last 90 days per 30 days for which a price was known.
+- *changes per month*: price changes of the last 90 days per 30.4375 days for which a price was known.
 - *spell length*: median days from one change of an offer's price to the next, of the last 365 days.
   Spells that an end of the data or a gap cuts off do not count, which favours short ones.
 - *spread* and *variation* of a product: (highest - lowest) / lowest, and standard deviation over mean,
@@ -21,29 +21,29 @@ import numpy as np
 import polars as pl
 
 from models.categories import by_class
-from models.periods import INSTANT, Stretches, ascending, changes, stretches
-from models.timeline import DAY, Ints, Values
+from models.periods import Stretches, ascending, changes, coded_stretches
+from models.statistics import MONTH, weighted_median
+from models.timeline import DAY, Ints, Values, ordered
 
 FIGURES = {
     "category_slug": pl.String,
     "retailer": pl.String,
     "currency": pl.String,
     "offers": pl.Int64,
-    "promotion_share": pl.Float64,
-    "list_price_share": pl.Float64,
+    "promotion_ratio": pl.Float64,
+    "list_price_ratio": pl.Float64,
     "changes_per_month": pl.Float64,
     "median_spell_days": pl.Float64,
     "spells": pl.Int64,
-    "spread": pl.Float64,
-    "variation": pl.Float64,
-    "price_position": pl.Float64,
-    "cheapest_share": pl.Float64,
+    "spread_ratio": pl.Float64,
+    "variation_ratio": pl.Float64,
+    "price_position_ratio": pl.Float64,
+    "cheapest_ratio": pl.Float64,
     "compared": pl.Int64,
 }
 KEY = ("category_slug", "retailer", "currency")
 RECENT = 90 * DAY
 YEAR = 365 * DAY
-MONTH = 30 * DAY
 SPELLS = ("median_spell_days", "spells")
 
 
@@ -56,14 +56,14 @@ def market_figures(
     (0 for none) and price in units, fresh. `products`: product_id, category_slug; an offer of
     another product counts in '' only. Gives FIGURES, sorted by key: `offers` that are fresh;
     `spells` behind the median; `compared`: products with fresh prices of another shop too, behind
-    position and `cheapest_share` (ties count) of a retailer and, with retailer '', behind spread
+    position and `cheapest_ratio` (ties count) of a retailer and, with retailer '', behind spread
     and variation. Null where there is nothing to tell it from, or it makes no sense.
     """
     timeline = timeline.filter(pl.col("start") <= as_of)
     slugs = products.select("product_id", "category_slug").unique("product_id")
     placed = offers.join(slugs, on="product_id", how="left", maintain_order="left")
-    known = stretches(timeline, as_of - YEAR)
-    recent = stretches(timeline, as_of - RECENT)
+    known = coded_stretches(timeline, as_of - YEAR)
+    recent = coded_stretches(timeline, as_of - RECENT)
     counts = _sums(placed, recent, as_of)
     parts = [_spell_lengths(placed, known), *_between_shops(placed)]
     for part in parts:
@@ -73,15 +73,15 @@ def market_figures(
         counts.select(
             *KEY,
             offers_,
-            pl.when(offers_ > 0).then(pl.col("promoted") / offers_).alias("promotion_share"),
-            pl.when(offers_ > 0).then(pl.col("listed") / offers_).alias("list_price_share"),
+            pl.when(offers_ > 0).then(pl.col("promoted") / offers_).alias("promotion_ratio"),
+            pl.when(offers_ > 0).then(pl.col("listed") / offers_).alias("list_price_ratio"),
             pl.when(time > 0).then(pl.col("changes") * MONTH / time).alias("changes_per_month"),
             "median_spell_days",
             pl.col("spells").fill_null(0),
-            "spread",
-            "variation",
-            "price_position",
-            "cheapest_share",
+            "spread_ratio",
+            "variation_ratio",
+            "price_position_ratio",
+            "cheapest_ratio",
             pl.coalesce("compared", "dispersed", pl.lit(0)).alias("compared"),
         )
         .select(pl.col(name).cast(kind) for name, kind in FIGURES.items())
@@ -123,17 +123,12 @@ def _everywhere(by_leaf: pl.DataFrame) -> pl.DataFrame:
 
 
 def _usual_prices(recent: Stretches, seconds: Ints) -> Ints:
-    """Of each series the median of its prices weighted by time; the lower one where two are."""
-    rows = pl.DataFrame(
-        {"code": recent.code, "price": recent.price, "weight": np.maximum(seconds, INSTANT)}
-    ).sort("code", "price")
-    price, weight = rows["price"].to_numpy(), rows["weight"].to_numpy()
-    first = np.searchsorted(recent.code, np.arange(len(recent.ids)))
-    passed = np.cumsum(weight)
-    total = np.add.reduceat(weight, first) if len(first) else weight
-    half = passed[first] - weight[first] + total / 2
-    usual: Ints = price[np.minimum(np.searchsorted(passed, half), len(price) - 1)]
-    return usual
+    """Of each series the median of its prices weighted by time; of prices seen at single instants
+    only, each counts the same."""
+    code, series = recent.code, len(recent.ids)
+    weight = np.where((np.bincount(code, seconds, series) == 0)[code], 1, seconds)
+    total = np.bincount(code, weight, series).astype(np.int64)
+    return weighted_median(recent.price, ordered(code, recent.price), weight, total)
 
 
 def _spell_lengths(placed: pl.DataFrame, known: Stretches) -> pl.DataFrame:
@@ -185,8 +180,8 @@ def _medians(ascending: Ints, group: Ints, groups: int) -> tuple[Values, Ints]:
 
 
 def _between_shops(placed: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """By key of a retailer: price_position, cheapest_share, compared; and by key with retailer '':
-    spread, variation, dispersed (products behind them)."""
+    """By key of a retailer: price_position_ratio, cheapest_ratio, compared; and by key with retailer '':
+    spread_ratio, variation_ratio, dispersed (products behind them)."""
     best = (
         placed.filter("fresh")
         .group_by("product_id", "retailer", "currency")
@@ -218,8 +213,8 @@ def _positions(best: pl.DataFrame, price: Values, first: Ints) -> pl.DataFrame:
         by_class(rows)
         .group_by(KEY)
         .agg(
-            pl.col("position").mean().exp().alias("price_position"),
-            pl.col("cheapest").mean().alias("cheapest_share"),
+            pl.col("position").mean().exp().alias("price_position_ratio"),
+            pl.col("cheapest").mean().alias("cheapest_ratio"),
             pl.len().alias("compared"),
         )
     )
@@ -232,12 +227,12 @@ def _dispersion(markets: pl.DataFrame, over_lowest: Values, first: Ints) -> pl.D
     apart = (over_lowest - np.repeat(mean, size)) ** 2
     deviation = np.sqrt(np.add.reduceat(apart, first) / size) if len(first) else np.empty(0)
     rows = markets.with_columns(
-        pl.Series("spread", over_lowest[first + size - 1] - 1),
-        pl.Series("variation", deviation / mean),
+        pl.Series("spread_ratio", over_lowest[first + size - 1] - 1),
+        pl.Series("variation_ratio", deviation / mean),
         pl.lit("").alias("retailer"),
     )
     return (
         by_class(rows)
         .group_by(KEY)
-        .agg(pl.col("spread", "variation").median(), pl.len().alias("dispersed"))
+        .agg(pl.col("spread_ratio", "variation_ratio").median(), pl.len().alias("dispersed"))
     )

@@ -43,7 +43,7 @@ class Means(NamedTuple):
     price: Values
 
 
-def stretches(timeline: pl.DataFrame, since: int | None = None) -> Stretches:
+def coded_stretches(timeline: pl.DataFrame, since: int | None = None) -> Stretches:
     """The columns of TIMELINE; with `since`, of the stretches that end later than that."""
     if since is not None:
         timeline = timeline.filter(pl.col("until") > since)

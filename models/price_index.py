@@ -22,7 +22,7 @@ import numpy as np
 import polars as pl
 
 from models.categories import CLASS, by_class, leaves
-from models.periods import Means, Period, period_means, period_starts, stretches
+from models.periods import Means, Period, coded_stretches, period_means, period_starts
 from models.timeline import Ints, Values
 
 INDEX = {
@@ -51,7 +51,7 @@ def category_index(
     products are new (`products` 0 in a later row) the index stands, for want of anything to compare.
     The last period is the one of `as_of`, as far as it has come.
     """
-    known = stretches(timeline.filter(pl.col("start") <= as_of))
+    known = coded_stretches(timeline.filter(pl.col("start") <= as_of))
     means = period_means(known, period)
     links = _links(means, products)
     if links.is_empty():

@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from models.categories import CLASS, by_class, leaves
-from models.periods import MONDAY, WEEK, Stretches, changes, period_number, stretches
+from models.periods import MONDAY, WEEK, Stretches, changes, coded_stretches, period_number
 from models.price_index import category_index
 from models.timeline import DAY, Ints, Values
 
@@ -24,9 +24,9 @@ SEASON = {
     "currency": pl.String,
     "cycle": pl.String,
     "place": pl.Int64,
-    "effect": pl.Float64,
-    "drop_share": pl.Float64,
-    "agreement": pl.Float64,
+    "effect_ratio": pl.Float64,
+    "drop_ratio": pl.Float64,
+    "agreement_ratio": pl.Float64,
     "observations": pl.Int64,
     "series": pl.Int64,
 }
@@ -38,15 +38,15 @@ def seasonality(timeline: pl.DataFrame, products: pl.DataFrame, as_of: int) -> p
     """Effect of weekday and month on prices, by class and currency; `timeline`: of products.
 
     Gives SEASON, a row for each of `cycle` 'weekday' (`place` 0 is Monday, UTC) or 'month' (1 to
-    12). `effect`: price there over the mean of its week or year (0.98: 2 % cheaper). `drop_share`:
+    12). `effect_ratio`: price there over the mean of its week or year (0.98: 2 % cheaper). `drop_ratio`:
     of the price drops of whole weeks, those that happen on this weekday (null without any, and for
-    months). `agreement`: share of the years on the side of 1 where `effect` is (null for weekdays): a
+    months). `agreement_ratio`: share of the years on the side of 1 where `effect_ratio` is (null for weekdays): a
     level that moved once looks like a season in one year of two. `observations`: weeks of a product,
     or years. `series`: products with enough weeks, or the median number behind that month's links.
     Classes with too little are absent.
     """
     timeline = timeline.filter(pl.col("start") <= as_of)
-    parts = [_weekdays(stretches(timeline), products)]
+    parts = [_weekdays(coded_stretches(timeline), products)]
     span = np.array([timeline["start"].to_numpy().min(initial=as_of), as_of])
     if np.diff(period_number(span, "month"))[0] >= 12 * FEWEST_YEARS:
         parts.append(_months(category_index(timeline, products, as_of, "month"), as_of))
@@ -85,9 +85,9 @@ def _weekdays(known: Stretches, products: pl.DataFrame) -> pl.DataFrame:
     share = np.where(total > 0, drops / np.maximum(total, 1), np.nan)
     return rows.with_columns(
         pl.lit("weekday").alias("cycle"),
-        pl.Series("effect", effect.ravel()),
-        pl.Series("drop_share", share.ravel(), nan_to_null=True),
-        pl.lit(None).alias("agreement"),
+        pl.Series("effect_ratio", effect.ravel()),
+        pl.Series("drop_ratio", share.ravel(), nan_to_null=True),
+        pl.lit(None).alias("agreement_ratio"),
     ).select(pl.col(name).cast(kind) for name, kind in SEASON.items())
 
 
@@ -144,9 +144,9 @@ def _months(index: pl.DataFrame, as_of: int) -> pl.DataFrame:
         .group_by(*CLASS, "place")
         .agg(
             pl.lit("month").alias("cycle"),
-            pl.col("apart").mean().exp().alias("effect"),
-            pl.lit(None).alias("drop_share"),
-            (pl.col("apart") * pl.col("apart").mean() > 0).mean().alias("agreement"),
+            pl.col("apart").mean().exp().alias("effect_ratio"),
+            pl.lit(None).alias("drop_ratio"),
+            (pl.col("apart") * pl.col("apart").mean() > 0).mean().alias("agreement_ratio"),
             pl.len().alias("observations"),
             pl.col("products").median().round().alias("series"),
         )

@@ -1,4 +1,4 @@
-"""What a price usually is: time-weighted figures over windows that end at `as_of`.
+"""What a price usually is: time-weighted figures over windows that end where the timeline does.
 
 A price that stood for a month counts for a month, however often somebody looked at it; where nothing
 is known, nothing counts. docs/definitions.md says each figure in words.
@@ -44,8 +44,7 @@ def statistics(timeline: Timeline) -> pl.DataFrame:
 
 
 def _window(timeline: Timeline, by_price: Ints, by_length: Ints, days: int | None) -> pl.DataFrame:
-    as_of = timeline.as_of
-    begin = timeline.begun if days is None else np.full_like(timeline.begun, as_of - days * DAY)
+    begin = timeline.begun if days is None else timeline.end - days * DAY
     since = begin[timeline.of]
     seconds = timeline.until - np.maximum(timeline.start, since)
     seen = (seconds > 0) | ((seconds == 0) & (timeline.start >= since))
@@ -62,7 +61,7 @@ def _window(timeline: Timeline, by_price: Ints, by_length: Ints, days: int | Non
     current, fresh = part.current[part.of], part.fresh
     before = timeline.in_force(begin)[part.place]
     changes = part.sum(part.changed & (part.start > since))
-    coverage = ratio(known, as_of - begin[part.place])
+    coverage = ratio(known, part.end - begin[part.place])
     length = part.until - part.start
     every = np.ones_like(length)
     return pl.DataFrame(

@@ -4,6 +4,10 @@ A *timeline* has one row per stretch: `series` (Int64, an offer or a product), `
 the price was), `start` and `until` (Int64, Unix seconds), `price` (Int64, units of 1/10,000). Rows
 lie series by series, in the order of time, and never overlap; what is unknown is absent. One series
 is in one currency. `until` is when the price stopped being known or true, whatever `as_of` is.
+
+What is said of a series ends at its own `end`: when an offer of it was last looked at or grew stale, at
+the earliest the last midnight. So within a day it changes only with what is known of it, and not
+with every other price.
 """
 
 from __future__ import annotations
@@ -65,11 +69,20 @@ def payable(stretches: pl.DataFrame, currency: pl.Series) -> pl.DataFrame:
     )
 
 
-def current(paid: pl.DataFrame, as_of: int, series: str) -> pl.DataFrame:
-    """`series` and its lowest `price` that can be paid at `as_of`: up to the very second at which
-    the last look at it stops to vouch."""
+def current(paid: pl.DataFrame, looked: pl.DataFrame, as_of: int, vouch: int) -> pl.DataFrame:
+    """Of each `series`: its `end`, and its lowest `price` that can be paid at `as_of`, up to the very
+    second at which the last look stops to vouch; null where there is none.
+
+    `paid`: from `payable`, with `series`. `looked`: of every offer the `series` and when it was `last`
+    looked at, which vouches for its price for `vouch` seconds."""
     now = paid.filter(pl.col("newest") & (pl.col("until") >= as_of))
-    return now.group_by(pl.col(series).alias("series")).agg(pl.col("price").min())
+    lowest = now.group_by("series").agg(pl.col("price").min())
+    stale = pl.col("last") + vouch
+    known = (
+        pl.when(stale < as_of).then(stale).otherwise("last").clip(lower_bound=as_of // DAY * DAY)
+    )
+    ends = looked.group_by("series", maintain_order=True).agg(end=known.max())
+    return ends.join(lowest, on="series", how="left", maintain_order="left")
 
 
 def joined(timeline: pl.DataFrame) -> pl.DataFrame:
@@ -140,13 +153,13 @@ def _lowest_rank(first: Ints, end: Ints, rank: Ints, pieces: int) -> Ints:
     return lowest
 
 
-def known_at(frame: pl.DataFrame, as_of: int, now: pl.DataFrame) -> pl.DataFrame:
-    """The rows that held for a while before `as_of`, or hold just since it, with the price of
-    `today`, 0 where there is none."""
+def known_rows(frame: pl.DataFrame, now: pl.DataFrame) -> pl.DataFrame:
+    """The rows that held for a while before the `end` of their series, or hold just since it, with
+    that and the price of `today`, 0 where there is none. `now` comes from `current`."""
     today = now.rename({"price": "today"})
     rows = frame.join(today, on="series", how="left", maintain_order="left")
-    begun = (pl.col("start") < as_of) | (
-        (pl.col("start") == as_of) & (pl.col("price") == pl.col("today"))
+    begun = (pl.col("start") < pl.col("end")) | (
+        (pl.col("start") == pl.col("end")) & (pl.col("price") == pl.col("today"))
     )
     return rows.filter(begun & (pl.col("until") > pl.col("start"))).with_columns(
         pl.col("today").fill_null(0)
@@ -155,13 +168,12 @@ def known_at(frame: pl.DataFrame, as_of: int, now: pl.DataFrame) -> pl.DataFrame
 
 @dataclass(frozen=True)
 class Timeline:
-    """A timeline's columns as arrays, known until `as_of`. Of each row: `of`, the number of its series
+    """A timeline's columns as arrays. Of each row: `of`, the number of its series
     among those here; `same`: the row before is of the same series; `changed`: at another price. Of
     each series: `ids`, `place` (its number in the timeline that this is a part of), `first` row,
-    `begun` (seconds), `current` price, 0 where it is not `fresh`: still known at `as_of`, and
-    `price_since`, when its last price became what it is."""
+    `begun` and `end` (seconds), `current` price, 0 where it is not `fresh`: still known at `as_of`,
+    and `price_since`, when its last price became what it is."""
 
-    as_of: int
     of: Ints
     offer_id: Ints
     start: Ints
@@ -173,16 +185,18 @@ class Timeline:
     place: Ints
     first: Ints
     begun: Ints
+    end: Ints
     fresh: Flags
     current: Ints
     price_since: Ints
 
     @classmethod
-    def cut(cls, frame: pl.DataFrame, as_of: int, now: pl.DataFrame) -> Timeline:
-        """What of a frame (TIMELINE) is known at `as_of`; `now` comes from `current`."""
-        rows = known_at(frame, as_of, now)
+    def cut(cls, frame: pl.DataFrame, now: pl.DataFrame) -> Timeline:
+        """What of a frame (TIMELINE) is known: `known_rows`."""
+        rows = known_rows(frame, now)
         ids, start, price = (rows[name].to_numpy() for name in ("series", "start", "price"))
-        until = np.minimum(rows["until"].to_numpy(), as_of)
+        end = rows["end"].to_numpy()
+        until = np.minimum(rows["until"].to_numpy(), end)
         same = np.append(False, ids[1:] == ids[:-1])[: len(ids)]
         first = np.flatnonzero(~same)
         changed = same & np.append(False, price[1:] != price[:-1])[: len(ids)]
@@ -191,7 +205,6 @@ class Timeline:
         turns = np.where(changed | ~same, np.arange(len(ids)), 0)
         turned = np.maximum.reduceat(turns, first) if len(first) else first
         return cls(
-            as_of=as_of,
             of=np.cumsum(~same) - 1,
             offer_id=rows["offer_id"].to_numpy(),
             start=start,
@@ -203,6 +216,7 @@ class Timeline:
             place=np.arange(len(first)),
             first=first,
             begun=start[first],
+            end=end[first],
             fresh=today > 0,
             current=today,
             price_since=start[turned],
@@ -218,7 +232,6 @@ class Timeline:
         by_row = {name: getattr(self, name)[rows] for name in BY_ROW}
         by_series = {name: getattr(self, name)[place] for name in BY_SERIES}
         return Timeline(
-            as_of=self.as_of,
             of=np.cumsum(begins) - 1,
             place=place,
             first=np.flatnonzero(begins),
@@ -253,4 +266,4 @@ def ordered(of: Ints, values: Ints) -> Ints:
 
 
 BY_ROW = ("offer_id", "start", "until", "price", "same", "changed")
-BY_SERIES = ("ids", "begun", "fresh", "current", "price_since")
+BY_SERIES = ("ids", "begun", "end", "fresh", "current", "price_since")

@@ -19,12 +19,12 @@ import numpy as np
 import polars as pl
 
 from models.categories import CLASS
-from models.periods import WEEK, Stretches, stretches
+from models.periods import WEEK, Stretches, coded_stretches
 from models.timeline import DAY, Flags, Ints, Values
 
 TREND: dict[str, type[pl.DataType]] = {
     "days": pl.Int64,
-    "change_per_30_days": pl.Float64,
+    "change_per_30d_ratio": pl.Float64,
     "strength": pl.Float64,
     "direction": pl.String,
     "points": pl.Int64,
@@ -45,13 +45,13 @@ BLOCK = 1 << 18
 def trends(timeline: pl.DataFrame, as_of: int, windows: Sequence[int] = WINDOWS) -> pl.DataFrame:
     """Trend of each series of TIMELINE over each of the `windows` (days before `as_of`).
 
-    Gives series, days, change_per_30_days (0.012: 1.2 % dearer every 30 days), strength (-1 to 1),
+    Gives series, days, change_per_30d_ratio (0.012: 1.2 % dearer every 30 days), strength (-1 to 1),
     direction 'rising', 'falling' or 'flat', points (samples known); the middle three are null
     where fewer points are known than 8 or half the window's samples. Sorted by window, in the order
     of the timeline; a series of which nothing is known in a window is absent from it.
     """
     oldest = as_of - max(windows, default=0) * DAY
-    known = stretches(timeline.filter(pl.col("start") <= as_of), oldest)
+    known = coded_stretches(timeline.filter(pl.col("start") <= as_of), oldest)
     weeks = 1 + max(windows, default=0) // 7
     log = np.log(_weekly(known, as_of, weeks))
     ids = pl.DataFrame({"series": pl.Series(known.ids, dtype=pl.Int64)})
@@ -116,7 +116,7 @@ def _trend(log: Values, days: int, keys: pl.DataFrame) -> pl.DataFrame:
         keys.with_columns(
             slopes,
             pl.lit(days, dtype=pl.Int64).alias("days"),
-            pl.Series("change_per_30_days", np.expm1(slope * 30), nan_to_null=True),
+            pl.Series("change_per_30d_ratio", np.expm1(slope * 30), nan_to_null=True),
             pl.Series("strength", tau, nan_to_null=True),
             pl.Series("points", points, dtype=pl.Int64),
         )

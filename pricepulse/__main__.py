@@ -66,7 +66,7 @@ def explained(error: Exception) -> tuple[int, str] | None:
     from warehouse.feed import FeedError
     from warehouse.lake import TRANSIENT, LakeError
     from warehouse.links import UnknownLink
-    from warehouse.rates import RatesError
+    from warehouse.rates_file import RatesError
     from warehouse.versions import BuildRunning
 
     if isinstance(error, FeedError | LakeError | BuildRunning | UnknownLink | RatesError):
@@ -445,22 +445,44 @@ def link(undo: bool, retailer: str, sku: str, product_id: int | None, **flags: A
 
 @main.command()
 @data_flag
-@click.argument("file")
-def rates(file: str, **flags: Any) -> None:
+@click.option("--accept-jumps", is_flag=True, help="also where a rate is more than 3 times off")
+@click.option(
+    "--remove",
+    nargs=2,
+    type=(str, click.DateTime(["%Y-%m-%d"])),
+    metavar="CURRENCY DAY",
+    help="take the rate of a day back (USD 2026-11-20), in the place of FILE",
+)
+@click.argument("file", required=False)
+def rates(
+    accept_jumps: bool, remove: tuple[str, datetime] | None, file: str | None, **flags: Any
+) -> None:
     """Store the reference rates of FILE, then build: the ECB's eurofxref-hist.csv or eurofxref.csv, or a
     zip of it (- is the standard input). The same file again changes nothing, a corrected rate replaces."""
-    from warehouse.rates import RatesError, read_rates, store_rates
+    from warehouse.rates import remove_rate, store_rates
+    from warehouse.rates_file import RatesError, read_rates
 
+    if (file is None) == (remove is None):
+        raise click.UsageError("give a FILE, or --remove CURRENCY DAY without one")
     settings = configured(**flags)
     now = datetime.now(UTC)
-    with on_disk(settings, file) as path:
-        try:
+    if remove is not None:
+        currency, day = remove[0].upper(), remove[1].date()
+        with opened(settings) as lake:
+            remove_rate(lake, day, currency, now)
+            click.echo(f"the rate of {currency} on {day} is removed")
+            build_unless_served(settings, lake)
+        return
+    assert file is not None
+    try:
+        with on_disk(settings, file) as path:
             found = read_rates(path, now.date())
-        except RatesError as error:
-            raise RatesError(f"{file}: {error}") from None
-    with opened(settings, create=True) as lake:
-        click.echo(f"{file}: {terminal.told_rates(found, store_rates(lake, found.rates, now))}")
-        build_unless_served(settings, lake)
+        with opened(settings, create=True) as lake:
+            stored = store_rates(lake, found.rates, now, accept_jumps=accept_jumps)
+            click.echo(f"{file}: {terminal.told_rates(found, stored)}")
+            build_unless_served(settings, lake)
+    except RatesError as error:
+        raise RatesError(f"{file}: {error}") from None
 
 
 @main.command()

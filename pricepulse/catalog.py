@@ -11,7 +11,7 @@ from litestar import Request, get
 from litestar.params import QueryParameter
 
 from pricepulse import taxonomy
-from pricepulse.contract import END, Cursor, Limit, Price, one_of, version_of
+from pricepulse.contract import CURRENCY, Cursor, Limit, Price, one_of, version_of
 from pricepulse.errors import InvalidInputError, NotFoundError
 from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from warehouse.connection import Version
@@ -20,9 +20,7 @@ from warehouse.queries import products as product_queries
 from warehouse.search import Filters
 
 Text = Annotated[str | None, QueryParameter(max_length=200)]
-Currency = Annotated[
-    str | None, QueryParameter(pattern=f"^[A-Za-z]{{3}}{END}", description="ISO 4217 code.")
-]
+Currency = Annotated[str | None, QueryParameter(pattern=CURRENCY, description="ISO 4217 code.")]
 Availability = Annotated[
     str | None,
     one_of(*AVAILABILITY, description="A product has it if one of its offers does."),
@@ -41,7 +39,7 @@ Sort = Annotated[
     ),
 ]
 OnDeal = Annotated[
-    str | None, one_of("true", "false", description="Whether an offer of it is a genuine deal.")
+    str | None, one_of("true", "false", description="Whether its best price is a genuine deal.")
 ]
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -57,7 +55,7 @@ class Best(msgspec.Struct, frozen=True, kw_only=True):
 
 class ProductSummary(msgspec.Struct, frozen=True, kw_only=True):
     """A product in a list; `price` is its best current one, `change_30d_ratio` how that moved in 30
-    days, `score` the highest of its genuine deals (/api/v1/deals)."""
+    days, `score` that of the deal (/api/v1/deals) which this very offer is, null if it is no genuine one."""
 
     product_id: str
     title: str | None
@@ -162,13 +160,11 @@ def list_products(
     currency: name it if the products have several."""
     version = version_of(request)
     filters = _filters(
-        version, category, brand, retailer, availability, min_price, max_price, currency,
+        version, category, brand, retailer, availability, min_price, max_price, currency, on_deal,
         one_currency=min_price is not None or max_price is not None or "price" in sort,
     )  # fmt: skip
     offset = offset_of(request, cursor)
-    rows = product_queries.products_by_filters(
-        version, filters, None if on_deal is None else on_deal == "true", sort, limit + 1, offset
-    )
+    rows = product_queries.products_by_filters(version, filters, sort, limit + 1, offset)
     items, after = cut(request, rows, limit, offset)
     return ProductPage(
         items=[ProductSummary.from_row(row) for row in items], next_cursor=after, **stamp(version)
@@ -186,13 +182,14 @@ def search_products(
     min_price: Price = None,
     max_price: Price = None,
     currency: Currency = None,
+    on_deal: OnDeal = None,
     limit: Limit = 50,
     cursor: Cursor = None,
 ) -> SearchResult:
     """Ranked, typo-tolerant search with the filters of /products and facets over all hits."""
     version = version_of(request)
     filters = _filters(
-        version, category, brand, retailer, availability, min_price, max_price, currency,
+        version, category, brand, retailer, availability, min_price, max_price, currency, on_deal,
         one_currency=min_price is not None or max_price is not None,
     )  # fmt: skip
     offset = offset_of(request, cursor)
@@ -276,6 +273,7 @@ def _filters(
     min_price: str | None,
     max_price: str | None,
     currency: str | None,
+    on_deal: str | None,
     *,
     one_currency: bool,
 ) -> Filters:
@@ -288,6 +286,7 @@ def _filters(
         currency=currency.upper() if currency else None,
         min_price=Decimal(min_price) if min_price else None,
         max_price=Decimal(max_price) if max_price else None,
+        on_deal=None if on_deal is None else on_deal == "true",
     )
     low, high = filters.min_price, filters.max_price
     if low is not None and high is not None and low > high:

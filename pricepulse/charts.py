@@ -66,7 +66,8 @@ async def get_chart_svg(
     """Price chart of a product as SVG, to embed with `<img>`.
 
     The thick line is the lowest price at which it could be bought, thin lines are shops, dotted where
-    out of stock; dashed is a claimed list price. Where no price was known there is no line."""
+    out of stock; dashed is a claimed list price. Where no price was known there is no line. All is in the
+    product's own currency: an offer in another is left out, and the chart says so."""
     version = version_of(request)
     at = known_product(version, product_id)
     # 1 to 4 ms.

@@ -25,6 +25,7 @@ from pricepulse.errors import (
     NotAcceptableError,
     UnknownParameterError,
     UnsupportedMediaTypeError,
+    told_as,
 )
 from warehouse.connection import Version
 
@@ -40,11 +41,18 @@ Cursor = Annotated[
 
 # The end of a pattern, the same in Python and in browsers: `$` would let a line break follow.
 END = r"(?![\s\S])"
+CURRENCY = told_as(
+    f"^[A-Za-z]{{3}}{END}", "must be the three letters of an ISO 4217 code, like EUR"
+)
 # As text: msgspec has no bounds for decimals (`ge` on one is a 500), and Decimal reads NaN.
 Price = Annotated[
     str | None,
     QueryParameter(
-        pattern=rf"^[0-9]{{1,12}}(\.[0-9]{{1,4}})?{END}", description="A price, `19.99`."
+        pattern=told_as(
+            rf"^[0-9]{{1,12}}(\.[0-9]{{1,4}})?{END}",
+            "must be a price like 19.99: up to 12 digits, and up to 4 after a point",
+        ),
+        description="A price, `19.99`.",
     ),
 ]
 
@@ -52,7 +60,7 @@ Price = Annotated[
 def one_of(*words: str, description: str | None = None, name: str | None = None) -> QueryParameter:
     """A parameter of a few words. Not a Literal: its error would not name them, and with `| None`
     one would read ?availability=null as not given."""
-    pattern = f"^({'|'.join(words)}){END}"
+    pattern = told_as(f"^({'|'.join(words)}){END}", f"must be one of {', '.join(words)}")
     return QueryParameter(
         name=name, pattern=pattern, description=description, schema_extra={"enum": list(words)}
     )

@@ -9,7 +9,7 @@ from litestar.openapi.spec import Example
 from litestar.params import QueryParameter
 
 from models.timeline import CAN_BE_BOUGHT
-from pricepulse.contract import END
+from pricepulse.contract import CURRENCY
 from pricepulse.errors import InvalidInputError
 from warehouse.columns import Ints, Shown
 from warehouse.connection import Version
@@ -20,7 +20,7 @@ UNKNOWN, ITS_OWN = -1, 0  # instead of the day of a rate: there is none, and non
 Into = Annotated[
     str | None,
     QueryParameter(
-        pattern=f"^[A-Za-z]{{3}}{END}",
+        pattern=CURRENCY,
         description="ISO 4217 code: all money in this currency, with the reference rate of the day.",
         examples=[Example(value="USD")],
     ),
@@ -44,8 +44,11 @@ class SeriesConversion(Conversion, frozen=True, kw_only=True):
     incomplete: int
 
 
-def wanted_currency(version: Version, asked: str) -> str:
-    """The currency asked for, if this version has reference rates for it."""
+def wanted_currency(version: Version, at: int, asked: str) -> str:
+    """The currency asked for, if it is the product's own or this version has reference rates for it."""
+    wanted = asked.upper()
+    if wanted == version.columns.page(at)[0].currency:
+        return wanted  # needs no rates; offers in another currency are left out without any
     there = version.rates.currencies
     if not there:
         raise InvalidInputError.at(
@@ -53,7 +56,6 @@ def wanted_currency(version: Version, asked: str) -> str:
             "needs reference rates, and there are none here yet; they come with `pricepulse rates "
             "FILE`, a file of the ECB's",
         )
-    wanted = asked.upper()
     if wanted not in there:
         raise InvalidInputError.at(
             "/query/currency", f"has no reference rates here; there are {', '.join(there)}"

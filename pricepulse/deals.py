@@ -9,16 +9,12 @@ import msgspec
 from litestar import Request, get
 from litestar.params import QueryParameter
 
-from pricepulse.catalog import EPOCH, Text, plain, rounded, shop_slug
+from pricepulse.catalog import EPOCH, Text, shop_slug
 from pricepulse.contract import Cursor, Limit, one_of, version_of
-from pricepulse.paging import BuildPage, cut, offset_of, stamp
-from warehouse.queries import deals as deal_queries
+from pricepulse.paging import BuildPage, about, offset_of, told_page
+from warehouse.history import amount, in_words
 
-MONEY = ("price", "list_price", "prior_price", "usual_price", "usual_before", "best_price")
-RATIOS = (
-    "claimed_discount_ratio", "real_discount_ratio", "usual_discount_ratio", "list_charged_ratio",
-    "no_dearer_ratio", "confidence",
-)  # fmt: skip
+MONEY = ("price", "list_price", "prior_price", "usual_price")
 LEAST = 0.01  # less than one in a hundred is not worth a sentence
 Verdict = Annotated[
     str | None,
@@ -36,22 +32,25 @@ class Judgement(msgspec.Struct, frozen=True, kw_only=True):
     `prior_price` is the lowest in the 30 days before the reduction began at `began_at` (Directive
     98/6/EC, article 6a), `usual_price` the time-weighted median of the last 90 days; the discounts
     are against the shop's list price, the prior and the usual price. `real_discount_ratio` is
-    negative where the shop "reduced" to more than it asked before."""
+    negative where the shop "reduced" to more than it asked before. `verdict` is about what the shop
+    announces, `really_reduced` about the price alone: with `inflated` it can be true, where the list
+    price is made up and the price came down all the same; null where too little is known."""
 
     verdict: Literal["genuine", "inflated", "unproven"]
+    really_reduced: bool | None
     score: int
     reasons: list[str]
-    price: Decimal
-    list_price: Decimal | None
-    prior_price: Decimal | None
-    usual_price: Decimal | None
+    price: float | Decimal
+    list_price: float | Decimal | None
+    prior_price: float | Decimal | None
+    usual_price: float | Decimal | None
     currency: str
     claimed_discount_ratio: float | None
     real_discount_ratio: float | None
     usual_discount_ratio: float | None
     began_at: datetime
     lowest_in_days: int
-    all_time_low: bool
+    is_all_time_low: bool
     confidence: float
 
     @classmethod
@@ -77,13 +76,10 @@ class Deal(Judgement, frozen=True, kw_only=True):
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Deal":
-        names = ("title", "brand", "category", "category_slug", "image_url", "retailer", "sku", "url",
-                 "condition")  # fmt: skip
         return cls(
-            product_id=str(row["product_id"]),
-            offer_id=str(row["offer_id"]),
+            **about(row),
+            condition=row["condition"],
             observed_at=EPOCH + timedelta(microseconds=row["last_observed_at"]),
-            **{name: row[name] for name in names},
             **_judged(row),
         )
 
@@ -92,26 +88,36 @@ class DealPage(BuildPage[Deal], frozen=True, kw_only=True):
     items: list[Deal]
 
 
+AS_IT_IS = set(Judgement.__struct_fields__) - {*MONEY, "began_at", "reasons"}
+
+
 def _judged(row: dict[str, Any]) -> dict[str, Any]:
-    said = row | {name: None if row[name] is None else plain(row[name]) for name in MONEY}
-    known = {name: said[name] for name in Judgement.__struct_fields__ if name in said}
-    known |= {name: rounded(row[name]) for name in RATIOS if name in known}
-    began = row["began_at"].replace(tzinfo=UTC)
-    return known | {"began_at": began, "reasons": list(reasons(said))}
+    """The fields of Judgement of a hot row: its ratios are rounded."""
+    known = {name: row[name] for name in AS_IT_IS}
+    for name in MONEY:
+        units = row[name]
+        known[name] = None if units is None else amount(units)
+    known["began_at"] = datetime.fromtimestamp(row["began_at"], UTC)
+    known["reasons"] = list(reasons(row | {"began_at": known["began_at"]}))
+    return known
 
 
 def reasons(row: dict[str, Any]) -> Iterator[str]:
-    """The evidence in plain words, what decides first. Money in `row` is as it should be read."""
-    day = f"{row['began_at']:%Y-%m-%d}"
-    yield GROUNDS[row["ground"]](row, day)
-    if row["ground"] == "list_price_not_charged" and (prior := row["prior_price"]) is not None:
-        yield f"{_against(row['real_discount_ratio'])} {_money(prior, row)}, its lowest price in the 30 days before {day}"
+    """The evidence in plain words, what decides first. Money in `row` is in units of 1/10,000."""
+    day = row["began_at"].date().isoformat()
+    if row["verdict"] == "inflated" and row["really_reduced"]:
+        yield _overstated(row, day)
+        yield GROUNDS[row["ground"]](row, day)
+    else:
+        yield GROUNDS[row["ground"]](row, day)
+        if row["ground"] == "list_price_not_charged" and row["prior_price"] is not None:
+            yield _genuine(row, day)
     usual = row["usual_discount_ratio"]
     if usual is not None and abs(usual) >= LEAST:
         yield f"{_against(usual)} its usual price of {_money(row['usual_price'], row)} (median of 90 days)"
     elif usual is not None:
         yield f"{_money(row['price'], row)} is its usual price (median of 90 days)"
-    if row["all_time_low"]:
+    if row["is_all_time_low"]:
         yield f"never cheaper at this shop in the {row['lowest_in_days']} days that it has been watched"
     elif row["lowest_in_days"] > 0:
         yield f"the lowest price at this shop in {row['lowest_in_days']} days"
@@ -123,6 +129,16 @@ def reasons(row: dict[str, Any]) -> Iterator[str]:
 def _genuine(row: dict[str, Any], day: str) -> str:
     prior = _money(row["prior_price"], row)
     return f"{_against(row['real_discount_ratio'])} {prior}, its lowest price in the 30 days before {day}"
+
+
+def _overstated(row: dict[str, Any], day: str) -> str:
+    real, claimed = row["real_discount_ratio"], row["claimed_discount_ratio"]
+    instead = f", not the claimed {_share(claimed)}" if _share(real) != _share(claimed) else ""
+    prior = _money(row["prior_price"], row)
+    return (
+        f"a real reduction of {_share(real)}{instead}: "
+        f"its lowest price in the 30 days before {day} was {prior}"
+    )
 
 
 def _not_charged(row: dict[str, Any], day: str) -> str:
@@ -159,8 +175,8 @@ GROUNDS = {
 }
 
 
-def _money(price: Decimal, row: dict[str, Any]) -> str:
-    return f"{price:f} {row['currency']}"
+def _money(units: int, row: dict[str, Any]) -> str:
+    return f"{in_words(units)} {row['currency']}"
 
 
 def _share(ratio: float) -> str:
@@ -173,8 +189,8 @@ def _against(ratio: float) -> str:
     return f"{_share(ratio)} {'below' if ratio > 0 else 'above'}"
 
 
-@get("/deals", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
-def list_deals(
+@get("/deals", tags=["insights"], opt={"versioned": True})
+async def list_deals(
     request: Request[Any, Any, Any],
     verdict: Verdict = None,
     category: Text = None,
@@ -190,8 +206,7 @@ def list_deals(
     `category` and `brand` take slugs; a category includes what is below it. `score`, 0 to 100, is
     made of the size of the real discount, how rare the price is, how new, and how much is known."""
     version, offset = version_of(request), offset_of(request, cursor)
-    rows = deal_queries.deals(
-        version,
+    places = version.lists.deals(
         verdict=verdict,
         category=category,
         brand=brand,
@@ -201,10 +216,7 @@ def list_deals(
         limit=limit + 1,
         offset=offset,
     )
-    items, after = cut(request, rows, limit, offset)
-    return DealPage(
-        items=[Deal.from_row(row) for row in items], next_cursor=after, **stamp(version)
-    )
+    return DealPage(**told_page(request, "deal", places, Deal.from_row, limit, offset))
 
 
 ROUTES = (list_deals,)

@@ -10,7 +10,6 @@ offers at once; the same arguments give the same market.
 
 from __future__ import annotations
 
-import re
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
@@ -18,34 +17,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-Ints = npt.NDArray[np.int64]
+from pricepulse.demo_catalogue import Ints, Rng, catalogue
+
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
-Rng = np.random.Generator
 
 DAY = 86_400
 BUSY = 0.32  # share of offers
 CHANGE_WEEKDAY = 4  # Friday, Monday is 0
+# So many days before the first look the prices begin to move: on its first day a market has as many
+# promotions as on any other. Whole weeks, so that the weekday of changes stays.
+RUN_UP = 26 * 7
 ENDINGS = {"nine": 1, "five": 5, "round": 0}  # cents below the step: 2.99, 2.95, 3.00
-
-
-class Leaf(NamedTuple):
-    """A leaf of the category tree; `low` to `high`: price in euro of the first of `sizes`."""
-
-    path: str
-    kind: str
-    sizes: list[str]
-    low: float
-    high: float
-    brands: list[str]
-    nouns: list[str]
-    variants: list[str]
-
-    @classmethod
-    def from_text(cls, text: str) -> Leaf:
-        path, kind, sizes, low, high, *names = [part.strip() for part in text.split(";")]
-        words = [part.split("|") for part in names]
-        return cls(path, kind, sizes.split("|"), float(low), float(high), *words)
 
 
 class Shop(NamedTuple):
@@ -63,58 +46,6 @@ class Shop(NamedTuple):
     ids: str = "gtin13 key"
 
 
-CATALOGUE = """Groceries > Drinks > Plant drinks; food; 1 l|500 ml|6 x 1 l; 1.3; 2.6;
-    Brookfield|Oatmere|Lumivale; Oat Drink|Almond Drink|Soy Drink; Barista|Original|Vanilla|Organic
-Groceries > Drinks > Coffee; food; 500 g|250 g|1 kg; 6; 11;
-    Corvano|Brookfield; Espresso Beans|Ground Coffee|Coffee Pods; Dark Roast|Crema|Decaf|Organic
-Groceries > Drinks > Tea; food; 40 pcs|20 pcs|100 g; 2.2; 4.8;
-    Harlow Green|Tessaly; Green Tea|Black Tea|Herbal Tea; Classic|Lemon|Mint|Ginger|Organic
-Groceries > Drinks > Soft drinks; food; 1.5 l|330 ml|6 x 330 ml; 1.2; 2.3;
-    Fizzel|Sunmarl|Polar Spring; Cola|Lemonade|Tonic Water|Iced Tea; Classic|Zero|Cherry|Lemon
-Groceries > Drinks > Beer; food; 6 x 500 ml|500 ml|330 ml; 6; 10;
-    Old Tollgate|Kesselbrau; Lager|Pale Ale|Wheat Beer; Classic|Alcohol Free|Unfiltered
-Groceries > Pantry > Pasta and rice; food; 500 g|1 kg|2 kg; 0.9; 2.8;
-    Bellacorta|Ricefield; Spaghetti|Penne|Basmati Rice|Risotto Rice; Classic|Wholegrain|Organic
-Groceries > Pantry > Oils and vinegar; food; 500 ml|750 ml|1 l; 4; 9.5;
-    Olivaro|Sunmarl; Olive Oil|Rapeseed Oil|Balsamic Vinegar; Extra Virgin|Mild|Organic
-Groceries > Pantry > Canned food; food; 400 g|200 g|3 x 200 g; 0.9; 2.9;
-    Bellacorta|Harbour & Sons; Chopped Tomatoes|Tuna|Chickpeas|Sweetcorn; Classic|Organic|No Salt
-Groceries > Breakfast > Cereals; food; 500 g|375 g|1 kg; 2.1; 4.6;
-    Brookfield|Crunchwell; Muesli|Granola|Corn Flakes|Porridge Oats; Classic|Berry|Nut|No Sugar
-Groceries > Breakfast > Spreads; food; 400 g|250 g|750 g; 2.3; 5.5;
-    Nocella|Hivebrook; Hazelnut Spread|Honey|Strawberry Jam|Peanut Butter; Classic|Light|Organic
-Groceries > Fresh > Dairy; food; 500 g|250 g|150 g; 2.0; 5.2;
-    Meadowlark|Alpenrose; Yoghurt|Butter|Cheddar|Cottage Cheese; Classic|Light|Organic|Lactose Free
-Groceries > Snacks > Chocolate; food; 100 g|200 g|5 x 40 g; 1.4; 3.4;
-    Cacaoline|Montarel; Milk Chocolate|Dark Chocolate|Biscuits; Classic|Sea Salt|Hazelnut|Orange
-Household > Cleaning > Laundry; drug; 1.5 l|3 l|750 ml; 5; 11;
-    Cleanova|Whitebeck; Washing Liquid|Washing Powder|Fabric Softener; Colour|Sensitive|Fresh
-Household > Cleaning > Dishwashing; drug; 40 pcs|80 pcs|24 pcs; 5.5; 12;
-    Cleanova|Sparkwell; Dishwasher Tabs|Washing-up Liquid; Classic|Lemon|All in One|Eco
-Household > Paper > Toilet paper; drug; 8 pcs|16 pcs|4 pcs; 3; 6.5;
-    Softleaf|Whitebeck; Toilet Paper|Kitchen Roll; 2-ply|3-ply|4-ply|Recycled
-Health and beauty > Care > Hair; drug; 250 ml|400 ml|2 x 250 ml; 2.4; 7.5;
-    Lunessa|Verdane; Shampoo|Conditioner|Hair Mask; Repair|Volume|Moisture|Sensitive
-Health and beauty > Care > Oral; drug; 75 ml|125 ml|2 x 75 ml; 1.6; 4.4;
-    Dentiva|Verdane; Toothpaste|Tooth Gel; Fresh Mint|Whitening|Sensitive|Kids
-Electronics > Screens > Monitors; tech; 24"|27"|32"|34"; 129; 260;
-    Halden|Vistrom|Orbix; Monitor|Curved Monitor; 1440p|4K|1080p 144 Hz|USB-C
-Electronics > Screens > Televisions; tech; 43"|55"|65"|75"; 279; 620;
-    Vistrom|Halden; OLED TV|LED TV|QLED TV; 4K|4K 120 Hz|Full HD
-Electronics > Phones > Smartphones; tech; 128 GB|256 GB|512 GB; 249; 780;
-    Kestrel|Nuvio|Orbix; Smartphone|Smartphone Pro; Black|Silver|Blue|Green
-Electronics > Audio > Headphones; tech; S1|S2|S3|S4; 39; 160;
-    Sonora|Auralis|Kestrel; Headphones|Earbuds; Noise Cancelling|Wireless|Sport|Studio
-Electronics > Computing > Storage; tech; 500 GB|1 TB|2 TB|4 TB; 42; 80;
-    Datalith|Nuvio; SSD|Portable SSD|Memory Card; NVMe|USB-C|Classic
-Home and garden > Kitchen > Coffee machines; home; M100|M200|M300; 59; 240;
-    Brewmark|Casa Lindo; Espresso Machine|Filter Coffee Machine|Coffee Grinder; Black|Steel|White
-Home and garden > Kitchen > Pans; home; 24 cm|28 cm|32 cm; 19; 55;
-    Ferrovale|Casa Lindo; Frying Pan|Saucepan|Wok; Non-Stick|Steel|Cast Iron
-Home and garden > Tools > Drills; home; Basic|Kit|Pro Kit; 45; 120;
-    Torqmann|Ironbridge; Cordless Drill|Hammer Drill|Screwdriver Set; 12 V|18 V|18 V Brushless
-"""
-LEAVES = [Leaf.from_text(text) for text in re.split(r"\n(?=\S)", CATALOGUE)]
 # fmt: off
 SHOPS = (
     Shop("alder-market", "food drug", 1.00, "nine", 0.10, 5),
@@ -171,69 +102,6 @@ def believable(cents: Floats, below: Ints) -> Ints:
     return np.maximum(near, 19, dtype=np.int64)
 
 
-def gtin13(serial: Ints) -> list[str]:
-    """GTINs with valid check digits, different for up to 10^9 serials. GS1 keeps the prefix 952
-    for demonstrations, so none of them is on a real thing."""
-    body = 952_000_000_000 + serial * 104_729 % 10**9
-    digits = body[:, None] // 10 ** np.arange(11, -1, -1) % 10
-    check = -(digits * np.tile([1, 3], 6)).sum(axis=1) % 10
-    return [f"{number}" for number in body * 10 + check]
-
-
-def size_of(text: str) -> tuple[float | None, str | None]:
-    """Quantity and unit of a size: "6 x 330 ml" is 1980 ml; (None, None) for '27"' or "S1"."""
-    *number, unit = text.split(" ")
-    if not number or unit not in ("g", "kg", "ml", "l", "pcs"):
-        return None, None
-    packs = float(number[0]) if "x" in number else 1.0
-    return round(packs * float(number[-1]), 3), unit
-
-
-def dearer(sizes: list[str], size: int) -> float:
-    """How many times the price of the first of `sizes` this one costs: bigger packs are cheaper by
-    the gram, each further size of a device costs 35 % more."""
-    (amount, unit), (first, first_unit) = size_of(sizes[size]), size_of(sizes[0])
-    if amount is None or first is None:
-        return 1.35**size
-    grams = {"kg": 1000, "l": 1000}
-    ratio = amount * grams.get(unit or "", 1) / (first * grams.get(first_unit or "", 1))
-    return 1.0 if "pcs" in (unit, first_unit) and unit != first_unit else float(ratio**0.85)
-
-
-def catalogue(rng: Rng, products: int) -> pl.DataFrame:
-    """`products` rows: title, brand, size (text), category, kind, gtin13, mpn, product_key, unit
-    quantity and unit, base (cents, float). One in 20 is of kind "own": sold by one shop alone."""
-    rows = []
-    orders: dict[int, Ints] = {}
-    for number in range(products):
-        at, turn = number % len(LEAVES), number // len(LEAVES)
-        leaf = LEAVES[at]
-        own = (at + 7 * turn) % 20 == 19
-        counts = (len(leaf.sizes), len(leaf.variants), len(leaf.nouns), len(leaf.brands))
-        if at not in orders:
-            orders[at] = rng.permutation(np.prod(counts))
-        again, pick = divmod(turn, len(orders[at]))
-        size, variant, noun, make = np.unravel_index(orders[at][pick], counts)
-        brand = "Ivory Lane" if own else leaf.brands[make]
-        quantity, unit = size_of(leaf.sizes[size])
-        words = [brand, leaf.nouns[noun], leaf.variants[variant], leaf.sizes[size]]
-        if unit is None:
-            words.insert(1, words.pop())
-        words += [f"Edition {again + 1}"] if again else []
-        place = 0.6 * make / max(len(leaf.brands) - 1, 1) + 0.4 * rng.random()
-        base = 100 * leaf.low * (leaf.high / leaf.low) ** place * dearer(leaf.sizes, int(size))
-        told = (" ".join(words), brand, leaf.path, "own" if own else leaf.kind)
-        rows.append((*told, quantity, unit, base))
-    names = ["title", "brand", "category", "kind", "unit_quantity", "unit", "base"]
-    nth = pl.int_range(pl.len())
-    return pl.DataFrame(rows, schema=names, orient="row", infer_schema_length=None).with_columns(
-        pl.col("unit_quantity").cast(pl.Decimal(18, 4)),
-        pl.Series("gtin13", gtin13(np.arange(products))),
-        mpn=pl.format("{}-{}", pl.col("brand").str.head(3).str.to_uppercase(), 10_007 + nth * 37),
-        product_key=pl.format("pk-{}", nth.cast(pl.String).str.zfill(6)),
-    )
-
-
 def change_days(rng: Rng, offers: int, days: int, weekday: int, busy: float) -> tuple[Ints, Ints]:
     """Offer and first day of every spell, ascending; each offer's first spell starts on day 0."""
     weekly = np.where(rng.random(offers) < busy, 0.7, 0.06)
@@ -263,7 +131,7 @@ def price_spells(
     sale &= lasts <= 28
     after_sale = np.append(False, sale[:-1])
     moves = ~opening & ~sale & ~(after_sale & (rng.random(size) < 0.93))
-    step = np.where(rng.random(size) < 0.53, 1, -1) * rng.uniform(0.03, 0.12, size) * moves
+    step = np.where(rng.random(size) < 0.66, 1, -1) * rng.uniform(0.03, 0.12, size) * moves
     walk = np.cumsum(step)
     regular = base[offer] * np.exp(np.clip(walk - walk[first], -0.35, 0.45))
 
@@ -335,9 +203,9 @@ def listings(rng: Rng, goods: pl.DataFrame, days: int) -> pl.DataFrame:
     product, shop = np.nonzero(choice)
     size = len(product)
 
-    launch = np.where(rng.random(len(kinds)) < 0.12, rng.uniform(0.1, 0.9, len(kinds)) * days, 0)
+    launch = np.where(rng.random(len(kinds)) < 0.12, rng.uniform(0.1, 0.99, len(kinds)) * days, 0)
     first = launch[product] + np.where(launch[product] > 0, rng.integers(0, 20, size), 0)
-    last = np.where(rng.random(size) < 0.05, rng.uniform(0.3, 0.95, size) * days, days)
+    last = np.where(rng.random(size) < 0.05, rng.uniform(0.3, 0.97, size) * days, days)
     last = np.where(last > first + 20, last, days)
     level = np.array([s.level for s in SHOPS])[shop] * rng.normal(1, 0.03, size)
     tech = np.isin(kinds[product], ("tech",))
@@ -421,11 +289,13 @@ def looks(
 
 
 def availability(rng: Rng, offers: pl.DataFrame, offer: Ints, day: Ints, span: int) -> pl.Series:
-    """The schema.org word of every look."""
+    """The schema.org word of every look. Three in five offers that end say so, the others are just no
+    longer there: stale."""
     out = outages(rng, len(offers), span)
+    told = rng.random(len(offers)) < 0.6
     last, first = offers["last"].to_numpy()[offer], offers["first"].to_numpy()[offer]
     opening = offers["preorder"].to_numpy()[offer] & (day < first + 5)
-    ending = (last < span - 8) & (day > last - 3)
+    ending = told[offer] & (last < span - 8) & (day > last - 3)
     cases = [ending, opening, out.covers(offer, day), out.covers(offer, day + 2)]
     code = np.select(cases, [4, 3, 2, 1])
     words = ["InStock", "LimitedAvailability", "OutOfStock", "PreOrder", "Discontinued"]
@@ -440,12 +310,16 @@ def shipping(offers: pl.DataFrame, offer: Ints, price: Ints) -> pl.Series:
 
 
 def slipped(rng: Rng, price: Ints) -> Ints:
-    """A few prices with the decimal point lost, for one look: 100 times (or 10 times) too high.
-    Feed rule: more than 10 times is suspect; exactly 10 times is left to the anomaly detectors."""
-    wrong = rng.choice(len(price), size=len(price) // 40_000 + 1, replace=False)
-    times = np.ones_like(price)
-    times[wrong] = rng.choice([100, 100, 10], size=len(wrong))
-    return price * times
+    """A few wrong prices, for one look each and every other one lately: the decimal point lost (100 or
+    10 times too high), or that of another pack (1.6 times). `price` is in the order of time. Feed
+    rule: more than 10 times is suspect; the others are left to the anomaly detectors."""
+    size = len(price) // 25_000 + 1
+    lately = np.arange(size) % 2 == 1
+    place = np.where(lately, rng.uniform(0.93, 0.99, size), rng.random(size))
+    wrong = np.unique((place * len(price)).astype(np.int64))
+    slips = price.copy()
+    slips[wrong] = price[wrong] * rng.choice([1000, 100, 16], size=len(wrong)) // 10
+    return slips
 
 
 def market(
@@ -471,7 +345,7 @@ def market(
     inflates = np.array([s.inflates for s in SHOPS])[shop]
     base = offers["base"].to_numpy()
     spells = price_spells(
-        rng, base, below, inflates, days=days, weekday=midnight.weekday(), busy=BUSY
+        rng, base, below, inflates, days=RUN_UP + days, weekday=midnight.weekday(), busy=BUSY
     )
     leader = leaders(rng, offers)
     lag = np.array([s.lag for s in SHOPS])[shop] + rng.integers(0, 2, len(shop))
@@ -480,7 +354,7 @@ def market(
     newest = int((until - midnight).total_seconds())
     offer, second = looks(rng, offers, days, looks_per_day, newest)
     day = second // DAY
-    at = spells.at(offer, day)
+    at = spells.at(offer, RUN_UP + day)
     price, listed = spells.price[at], spells.list_price[at]
     told = described(offers, goods)
     food = told["category"].str.starts_with("Groceries").to_numpy()
@@ -489,7 +363,7 @@ def market(
         pl.Series("observed_at", instant).cast(pl.Datetime("us", "UTC")),
         money(slipped(rng, price), "price"),
         money(listed, "list_price"),
-        availability(rng, offers, offer, day, spells.span),
+        availability(rng, offers, offer, day, days + 8),
         shipping(offers, offer, price),
         promotions(rng, spells, food)[at],
     )

@@ -31,7 +31,15 @@ MEDIA_TYPE = "application/problem+json"
 NO_SPACE = re.compile(
     r"no space left|disk (quota|is full|i/o error)|file system is full", re.IGNORECASE
 )
+# What msgspec says of a value that a pattern refuses, with the pattern → what would be right.
+WORDS: dict[str, str] = {}
 log = logging.getLogger("pricepulse.errors")
+
+
+def told_as(pattern: str, words: str) -> str:
+    """The pattern of a parameter or field; who sends what it refuses is told `words` instead of it."""
+    WORDS[f"Expected str matching regex {pattern!r}"] = words
+    return pattern
 
 
 class FieldError(msgspec.Struct, frozen=True):
@@ -388,8 +396,7 @@ def _steps(path: str) -> str:
 
 
 def _sentence(text: str) -> str:
-    """msgspec's "Expected `int` <= 200" without the backticks, which say nothing to a client; the
-    pattern of `contract.one_of` as its words."""
+    """msgspec's "Expected `int` <= 200" without the backticks, which say nothing to a client; for a
+    pattern its words."""
     told = text.partition(" - at `$")[0].replace("`", "")
-    words = re.fullmatch(r"Expected str matching regex '\^\(([\w|-]+)\)\(.*", told)
-    return f"must be one of {words[1].replace('|', ', ')}" if words else told
+    return WORDS.get(told, told)

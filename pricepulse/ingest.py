@@ -27,6 +27,7 @@ from pricepulse.errors import (
     TooLargeError,
     UnprocessableError,
     UnsupportedMediaTypeError,
+    told_as,
 )
 from pricepulse.paging import Page, cut, offset_of
 from pricepulse.settings import Settings
@@ -174,7 +175,12 @@ async def ingest_observations(
     request: Request[Any, Any, Any],
     idempotency_key: Annotated[
         str | None,
-        HeaderParameter(name="Idempotency-Key", min_length=1, max_length=200, pattern="^[!-~]+$"),
+        HeaderParameter(
+            name="Idempotency-Key",
+            min_length=1,
+            max_length=200,
+            pattern=told_as("^[!-~]+$", "must be of visible ASCII characters, without blanks"),
+        ),
     ] = None,
 ) -> Response[Batch]:
     """Take in a batch of observations.

@@ -2,15 +2,17 @@
 
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, get
 from litestar.params import QueryParameter
 
-from pricepulse.catalog import ProductSummary, Text, plain, shop_slug
+from pricepulse.catalog import ProductSummary, Text, shop_slug
 from pricepulse.contract import Cursor, Limit, version_of
-from pricepulse.paging import BuildPage, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, about, cut, offset_of, stamp, told_page
+from warehouse.history import amount, in_words
+from warehouse.lists import Direction
 from warehouse.queries import insights as insight_queries
 
 Days = Annotated[
@@ -21,7 +23,8 @@ Days = Annotated[
 class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
     """An offer whose price fell or rose: to `price` at `changed_at`, from `price_before`, which was
     last seen at `before_seen_at`. `change_ratio` is -0.25 where a quarter came off; `reason` says
-    what the rank comes from. Whether a drop is a good price is another question."""
+    what the rank comes from. Whether a drop is a good price is another question: `verdict` is what /api/v1/deals
+    says of the offer's reduction, null where that is none."""
 
     product_id: str
     offer_id: str
@@ -34,33 +37,33 @@ class PriceChange(msgspec.Struct, frozen=True, kw_only=True):
     sku: str
     url: str | None
     condition: str
-    price: Decimal
-    price_before: Decimal
+    price: float | Decimal
+    price_before: float | Decimal
     currency: str
     change_ratio: float
     changed_at: datetime
     before_seen_at: datetime
     reason: str
+    verdict: Literal["genuine", "inflated", "unproven"] | None
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "PriceChange":
-        before, ratio = plain(row["price_before"]), row["change_ratio"]
+        units, ratio = row["price_before"], row["change_ratio"]
         share = f"{abs(ratio) * 100:.1f}".rstrip("0").rstrip(".")
         way = "below" if ratio < 0 else "above"
-        day = f"{row['before_seen_at']:%Y-%m-%d}"
-        ids = {name: str(row[name]) for name in ("product_id", "offer_id")}
-        times = {name: row[name].replace(tzinfo=UTC) for name in ("changed_at", "before_seen_at")}
-        said = {name: row[name] for name in cls.__struct_fields__ if name in row}
+        before = datetime.fromtimestamp(row["before_seen_at"], UTC)
         return cls(
-            **said
-            | ids
-            | times
-            | {
-                "price": plain(row["price"]),
-                "price_before": before,
-                "change_ratio": round(ratio, 4),
-                "reason": f"{share} % {way} the {before:f} {row['currency']} last seen on {day}",
-            }
+            **about(row),
+            condition=row["condition"],
+            price=amount(row["price"]),
+            price_before=amount(units),
+            currency=row["currency"],
+            change_ratio=ratio,
+            changed_at=datetime.fromtimestamp(row["changed_at"], UTC),
+            before_seen_at=before,
+            verdict=row["verdict"],
+            reason=f"{share} % {way} the {in_words(units)} {row['currency']} last seen on "
+            f"{before.date()}",
         )
 
 
@@ -93,20 +96,23 @@ class NewArrivalPage(BuildPage[NewArrival], frozen=True, kw_only=True):
 
 def _moved(
     request: Request[Any, Any, Any],
-    direction: insight_queries.Direction,
+    direction: Direction,
+    days: int,
     limit: int,
     cursor: str | None,
     **asked: Any,
 ) -> PriceChangePage:
     version, offset = version_of(request), offset_of(request, cursor)
-    rows = insight_queries.moved_prices(version, direction, limit=limit + 1, offset=offset, **asked)
-    items, after = cut(request, rows, limit, offset)
-    changes = [PriceChange.from_row(row) for row in items]
-    return PriceChangePage(items=changes, next_cursor=after, **stamp(version))
+    places = version.lists.moves(
+        direction, since=version.since(days), limit=limit + 1, offset=offset, **asked
+    )
+    return PriceChangePage(
+        **told_page(request, "price_move", places, PriceChange.from_row, limit, offset)
+    )
 
 
-@get("/price-drops", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
-def list_price_drops(
+@get("/price-drops", tags=["insights"], opt={"versioned": True})
+async def list_price_drops(
     request: Request[Any, Any, Any],
     days: Days = 7,
     category: Text = None,
@@ -119,12 +125,12 @@ def list_price_drops(
     Of each offer its last change of price counts, if it was a drop of at least 1 % in the last
     `days`. `category` takes a slug and includes what is below it."""
     return _moved(
-        request, "drops", limit, cursor, days=days, category=category, retailer=shop_slug(retailer)
+        request, "drops", days, limit, cursor, category=category, retailer=shop_slug(retailer)
     )
 
 
-@get("/price-rises", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
-def list_price_rises(
+@get("/price-rises", tags=["insights"], opt={"versioned": True})
+async def list_price_rises(
     request: Request[Any, Any, Any],
     days: Days = 7,
     category: Text = None,
@@ -136,7 +142,7 @@ def list_price_rises(
 
     The same rules as for drops."""
     return _moved(
-        request, "rises", limit, cursor, days=days, category=category, retailer=shop_slug(retailer)
+        request, "rises", days, limit, cursor, category=category, retailer=shop_slug(retailer)
     )
 
 

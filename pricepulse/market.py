@@ -10,13 +10,14 @@ import msgspec
 from litestar import Request, get
 from litestar.params import FromPath, QueryParameter
 
-from pricepulse.catalog import Currency, Text, plain, rounded, shop_slug
+from pricepulse.catalog import Currency, Text, rounded, shop_slug
 from pricepulse.contract import Cursor, Limit, one_of, version_of
 from pricepulse.errors import NotFoundError
-from pricepulse.paging import BuildPage, cut, offset_of, stamp
+from pricepulse.paging import BuildPage, about, offset_of, stamp, told_page
 from pricepulse.statistics import Trend
 from pricepulse.taxonomy import Retailer
 from warehouse.connection import Version
+from warehouse.history import amount
 from warehouse.queries import market, taxonomy
 
 Days = Annotated[int, QueryParameter(ge=1, le=3650, description="How far back from `as_of`.")]
@@ -66,7 +67,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """Of the offers in one category, of one retailer or of all (null), in one currency.
 
     `promotion_ratio`: share priced below their usual price; `list_price_ratio`: share with a list
-    price above the price; changes of an offer's price per 30 days, median days between two;
+    price above the price; changes of an offer's price per 30.4375 days, median days between two;
     `spread_ratio` and `variation_ratio`: how far shops are apart on the same product;
     `price_position_ratio`: 0.97 is 3 % below the other shops; `compared` products."""
 
@@ -161,9 +162,9 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
     severity: float
     began_at: datetime
     until_at: datetime
-    price: Decimal
-    expected_low: Decimal | None
-    expected_high: Decimal | None
+    price: float | Decimal
+    expected_low: float | Decimal | None
+    expected_high: float | Decimal | None
     currency: str
     title: str | None
     brand: str | None
@@ -176,12 +177,19 @@ class Anomaly(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_row(cls, row: dict[str, Any]) -> "Anomaly":
-        said = {name: row[name] for name in cls.__struct_fields__ if name in row}
-        said |= {name: str(row[name]) for name in ("offer_id", "product_id")}
-        said |= {name: row[name].replace(tzinfo=UTC) for name in ("began_at", "until_at")}
-        for name in ("price", "expected_low", "expected_high"):
-            said[name] = None if row[name] is None else plain(row[name])
-        return cls(**said | {"severity": round(row["severity"], 4)})
+        low, high = row["expected_low"], row["expected_high"]
+        return cls(
+            **about(row),
+            kind=row["kind"],
+            cause=row["cause"],
+            severity=row["severity"],
+            began_at=datetime.fromtimestamp(row["began_at"], UTC),
+            until_at=datetime.fromtimestamp(row["until_at"], UTC),
+            price=amount(row["price"]),
+            expected_low=None if low is None else amount(low),
+            expected_high=None if high is None else amount(high),
+            currency=row["currency"],
+        )
 
 
 class AnomalyPage(BuildPage[Anomaly], frozen=True, kw_only=True):
@@ -237,11 +245,6 @@ def _seasons(rows: Iterable[dict[str, Any]], cycle: str) -> list[Season]:
     ]
 
 
-def _known_category(version: Version, slug: str) -> None:
-    if not any(each["slug"] == slug for each in taxonomy.category_and_kin(version, slug)):
-        raise NotFoundError("there is no such category; /api/v1/categories lists all")
-
-
 @get(
     "/categories/{slug:str}/index", tags=["catalog"], opt={"versioned": True}, sync_to_thread=True
 )  # fmt: skip
@@ -253,7 +256,8 @@ def get_category_index(
     Once a day: it shows what was known at 00:00 UTC. New products enter with their second week,
     vanished ones leave after their last (CPI Manual, 2020; docs/definitions.md)."""
     version = version_of(request)
-    _known_category(version, slug)
+    if not any(each["slug"] == slug for each in taxonomy.category_and_kin(version, slug)):
+        raise NotFoundError("there is no such category; /api/v1/categories lists all")
     series = _series(version, slug, currency.upper() if currency else None)
     return CategoryIndex(category_slug=slug, series=series, **stamp(version))
 
@@ -265,11 +269,9 @@ def get_market(
     """Index, promotions, change frequency, spell length and dispersion, by category and retailer.
 
     Of one category (a slug) or of all, with the categories right below. Never two currencies in one
-    figure: there is a row for each."""
+    figure: there is a row for each. Like every filter, a category that is not there finds nothing."""
     version = version_of(request)
     slug, code = category or "", currency.upper() if currency else None
-    if category is not None:
-        _known_category(version, slug)
     rows = market.market_figures(version, slug, code)
     here = [row for row in rows if row["category_slug"] == slug]
     return Market(
@@ -308,8 +310,8 @@ def get_retailer(request: Request[Any, Any, Any], slug: FromPath[str]) -> Retail
     )
 
 
-@get("/anomalies", tags=["insights"], opt={"versioned": True}, sync_to_thread=True)
-def list_anomalies(
+@get("/anomalies", tags=["insights"], opt={"versioned": True})
+async def list_anomalies(
     request: Request[Any, Any, Any],
     kind: Kind = None,
     days: Days = 30,
@@ -325,10 +327,9 @@ def list_anomalies(
     Looked for once a day, in what was known at 00:00 UTC. Single prices that nobody believes are set
     aside before: /api/v1/ingest/suspects."""
     version, offset = version_of(request), offset_of(request, cursor)
-    rows = market.anomalies(
-        version,
+    places = version.lists.anomalies(
         sort,
-        days=days,
+        since=version.since(days),
         kind=kind,
         category=category,
         retailer=shop_slug(retailer),
@@ -336,10 +337,7 @@ def list_anomalies(
         limit=limit + 1,
         offset=offset,
     )
-    items, after = cut(request, rows, limit, offset)
-    return AnomalyPage(
-        items=[Anomaly.from_row(row) for row in items], next_cursor=after, **stamp(version)
-    )
+    return AnomalyPage(**told_page(request, "anomaly", places, Anomaly.from_row, limit, offset))
 
 
 ROUTES = (get_category_index, get_market, get_retailer, list_anomalies)

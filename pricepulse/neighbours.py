@@ -11,16 +11,19 @@ from litestar.params import FromPath, QueryParameter
 
 from pricepulse.catalog import ProductSummary, Text, known_product, plain
 from pricepulse.contract import END, Cursor, Limit, version_of
-from pricepulse.errors import InvalidInputError, NotFoundError
+from pricepulse.errors import InvalidInputError, NotFoundError, told_as
 from pricepulse.paging import BuildPage, cut, offset_of, stamp
-from pricepulse.statistics import Statistics, statistics_of
+from pricepulse.statistics import Percentile, Statistics, statistics_of
 from warehouse.queries import neighbours
 
 MOST_COMPARED = 20
 Ids = Annotated[
     str,
     QueryParameter(
-        pattern=rf"^[0-9]{{1,19}}(,[0-9]{{1,19}}){{0,{MOST_COMPARED - 1}}}{END}",
+        pattern=told_as(
+            rf"^[0-9]{{1,19}}(,[0-9]{{1,19}}){{0,{MOST_COMPARED - 1}}}{END}",
+            f"must be product ids separated by commas, at most {MOST_COMPARED}: 17,42",
+        ),
         description=f"`product_id`s, separated by commas, at most {MOST_COMPARED}.",
     ),
 ]
@@ -60,8 +63,8 @@ class Compared(ProductSummary, frozen=True, kw_only=True):
     usual_price: float | Decimal | None
     lowest_year: float | Decimal | None
     highest_year: float | Decimal | None
-    all_time_low: float | Decimal | None
-    percentile: float | None
+    lowest_ever: float | Decimal | None
+    percentile: Percentile
 
     @classmethod
     def from_statistics(cls, row: dict[str, Any], known: Statistics) -> "Compared":
@@ -72,7 +75,7 @@ class Compared(ProductSummary, frozen=True, kw_only=True):
             usual_price=quarter.median if quarter else None,
             lowest_year=year.min.price if year else None,
             highest_year=year.max.price if year else None,
-            all_time_low=known.all_time_low.price if known.all_time_low else None,
+            lowest_ever=known.all_time_low.price if known.all_time_low else None,
             percentile=known.percentile,
         )
 

@@ -3,14 +3,17 @@
 import base64
 import binascii
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 import msgspec
 from litestar import Request
 
+from pricepulse.answer import ENCODER
+from pricepulse.contract import version_of
 from pricepulse.errors import InvalidInputError
+from warehouse.columns import TOLD_OF_PRODUCT
 from warehouse.connection import Version
 
 Item = TypeVar("Item")
@@ -62,6 +65,28 @@ def cut(
         return rows, None
     place = msgspec.json.encode(Place(offset + limit, _list(request)))
     return rows[:limit], base64.urlsafe_b64encode(place).decode().rstrip("=")
+
+
+def about(row: dict[str, Any]) -> dict[str, Any]:
+    """What an item about an offer says of it and its product, from `Columns.listed`."""
+    ids = {name: str(row[name]) for name in ("product_id", "offer_id")}
+    return ids | {name: row[name] for name in (*TOLD_OF_PRODUCT, "retailer", "sku", "url")}
+
+
+def told_page(
+    request: Request[Any, Any, Any],
+    mart: str,
+    places: list[int],
+    item: Callable[[dict[str, Any]], msgspec.Struct],
+    limit: int,
+    offset: int,
+) -> dict[str, Any]:
+    """The fields of a BuildPage of rows of a mart, from up to `limit + 1` places; each item as JSON
+    already."""
+    version = version_of(request)
+    here, after = cut(request, places, limit, offset)
+    told = version.lists.told(mart, here, lambda row: ENCODER.encode(item(row)))
+    return {"items": list(map(msgspec.Raw, told)), "next_cursor": after, **stamp(version)}
 
 
 def stamp(version: Version) -> dict[str, Any]:

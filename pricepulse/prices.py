@@ -89,7 +89,7 @@ async def get_history(
         raise InvalidInputError.at("/query/from", "must be before to")
     shop = shop_slug(retailer)
     asked = Asked(version, at, resolution, start, end, shop)
-    tally = Tally(wanted_currency(version, currency)) if currency else None
+    tally = Tally(wanted_currency(version, at, currency)) if currency else None
     # Spells are slices, some 30 µs; periods are computed, up to milliseconds.
     if tally is not None:
         made = _spells_in if resolution == "spells" else _periods_in

@@ -85,8 +85,9 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
 class Product(msgspec.Struct, frozen=True, kw_only=True):
     """`best`: the cheapest new offer in stock whose price an observation still vouches for, in the
     currency of most offers; null where there is none. `change_30d_ratio`: how the best price moved
-    in 30 days; `score`: the highest of its genuine deals. With `currency=` all offers compete for `best`,
-    and `conversion` says how; the change and the score stay those of the product's own currency."""
+    in 30 days; `score`: that of the best offer's deal, null if it is no genuine one. With `currency=` all
+    offers compete for `best`, and `conversion` says how; the change stays that of the product's own currency,
+    and the score is given where `best` is the same offer."""
 
     product_id: str
     title: str | None
@@ -117,8 +118,11 @@ def lookup_product(
     sku: Text = None,
     url: Annotated[str | None, QueryParameter(max_length=2000)] = None,
     product_key: Text = None,
+    currency: Into = None,
 ) -> Product:
-    """The product of a GTIN, of a retailer and its sku, of an offer's address, or of a product key."""
+    """The product of a GTIN, of a retailer and its sku, of an offer's address, or of a product key.
+
+    The same page as under its id, with the same `currency`."""
     version = version_of(request)
     given = {
         name: value
@@ -141,7 +145,7 @@ def lookup_product(
     found = product_queries.product_of(version, **given)
     if found is None:
         raise NotFoundError("no offer here has that " + " and ".join(given).replace("_", " "))
-    return _product(version, known_product(version, str(found)))
+    return _product(version, known_product(version, str(found)), currency)
 
 
 @get("/products/{product_id:str}", tags=["catalog"], opt={"versioned": True})
@@ -154,10 +158,11 @@ async def get_product(
     old; what cannot be converted is left out and counted in `conversion`."""
     version = version_of(request)
     at = known_product(version, product_id)
-    return _product(version, at, wanted_currency(version, currency) if currency else None)
+    return _product(version, at, currency)
 
 
-def _product(version: Version, at: int, wanted: str | None = None) -> Product:
+def _product(version: Version, at: int, asked: str | None) -> Product:
+    wanted = wanted_currency(version, at, asked) if asked else None
     page, shown = version.columns.page(at)
     (signal,) = version.columns.mart("product_signal", at)
     # What one shop says of the quantity holds for all; where none does, the title may.
@@ -198,7 +203,7 @@ def _product(version: Version, at: int, wanted: str | None = None) -> Product:
         currency=wanted or page.currency,
         best=next((offer for offer in offers if offer.offer_id == best), None),
         change_30d_ratio=rounded(signal["change_30d_ratio"]),
-        score=signal["score"],
+        score=signal["score"] if best_id == page.best_offer_id else None,
         offers=offers,
         conversion=conversion,
         first_observed_at=page.first_observed_at.replace(tzinfo=UTC),

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import msgspec
 from litestar import Request, get
@@ -10,13 +10,19 @@ from litestar.params import FromPath
 
 from pricepulse.catalog import known_product, rounded
 from pricepulse.contract import version_of
-from pricepulse.deals import MONEY, Judgement
-from warehouse.columns import SCALE, Shown
+from pricepulse.deals import Judgement
+from warehouse.columns import Shown, Usual
 from warehouse.connection import Version
 from warehouse.history import amount
 
-SPANS = ("30d", "90d", "365d", "all")
-EXTREMES = ("min", "max")
+# The only share that is no fraction: percentiles go to 100 by their name.
+Percentile = Annotated[
+    float | None,
+    msgspec.Meta(
+        description="0 to 100, not a fraction: the percentage of the known time of the last 365 days in "
+        "which it cost less than today. 0 is as cheap as ever in them."
+    ),
+]
 
 
 class Extreme(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +36,7 @@ class Extreme(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
-    """Time-weighted figures of a window that ends at `as_of`. `cheaper_ratio`: share of the known
+    """Time-weighted figures of a window that ends when anything last became known of the product, or offer. `cheaper_ratio`: share of the known
     time in which it cost less than today; `change_ratio`: against the price at the window's begin;
     `coverage_ratio`: share of the window of which a price is known."""
 
@@ -106,8 +112,8 @@ class OfferStatistics(msgspec.Struct, frozen=True, kw_only=True):
 class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     """Of the lowest price that could be paid at any time among the product's new offers.
 
-    `percentile`: 0 to 100, how much of the known time of the last year it cost less than today; 0 is
-    as cheap as ever in that year. `prior_price`: of the best offer's reduction, if it is reduced.
+    `all_time_low`: the lowest price of all and where it was; `prior_price`: of the best offer's
+    reduction, if it is reduced.
     docs/definitions.md says how each figure is made."""
 
     product_id: str
@@ -116,7 +122,7 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
     windows: Windows
     trends: list[Trend]
     all_time_low: Extreme | None
-    percentile: float | None
+    percentile: Percentile
     prior_price: float | Decimal | None
     offers: list[OfferStatistics]
     as_of: datetime | None
@@ -127,7 +133,8 @@ class Statistics(msgspec.Struct, frozen=True, kw_only=True):
 async def get_statistics(request: Request[Any, Any, Any], product_id: FromPath[str]) -> Statistics:
     """What the price usually is, per window: mean, median, extremes, changes, how sure that is.
 
-    Of the product's best price over time, and of each offer."""
+    Of the product's best price over time, in the product's own currency, and of each offer, in the offer's:
+    statistics are never converted."""
     version = version_of(request)
     return statistics_of(version, known_product(version, product_id))
 
@@ -136,9 +143,13 @@ def statistics_of(version: Version, at: int) -> Statistics:
     columns = version.columns
     page, shown = columns.page(at)
     shops = {offer.offer_id: offer.retailer for offer in shown}
-    rows = {row["span"]: row for row in columns.mart("product_stats", at)}
+    rows = {row.span: row for row in columns.usual("product_stats", at)}
     windows = {
-        span: _window(row, *(_extreme(name, row, shops) for name in EXTREMES))
+        span: _window(
+            row,
+            _extreme(row.min, row.min_at, row.min_offer_id, shops),
+            _extreme(row.max, row.max_at, row.max_offer_id, shops),
+        )
         for span, row in rows.items()
     }
     deals = {row["offer_id"]: row for row in columns.mart("deal", at)}
@@ -155,24 +166,23 @@ def statistics_of(version: Version, at: int) -> Statistics:
         all_time_low=whole.min if whole else None,
         percentile=None if cheaper is None else round(cheaper * 100, 2),
         prior_price=None if prior is None else amount(prior),
-        offers=_offers(columns.mart("offer_stats", at), shown, deals),
+        offers=_offers(columns.usual("offer_stats", at), shown, deals),
         as_of=version.as_of,
         version=version.number,
     )
 
 
 def _offers(
-    rows: list[dict[str, Any]], shown: list[Shown], deals: dict[int, dict[str, Any]]
+    rows: list[Usual], shown: list[Shown], deals: dict[int, dict[str, Any]]
 ) -> list[OfferStatistics]:
     windows: dict[int, dict[str, Window]] = {offer.offer_id: {} for offer in shown}
     fresh = set()
     for row in rows:
-        low, high = (
-            Extreme(price=amount(row[name]), at=_time(row[f"{name}_at"])) for name in EXTREMES
-        )
-        windows[row["offer_id"]][row["span"]] = _window(row, low, high)
-        if row["price_since"] is not None:
-            fresh.add(row["offer_id"])
+        low = Extreme(price=amount(row.min), at=_time(row.min_at))
+        high = Extreme(price=amount(row.max), at=_time(row.max_at))
+        windows[row.min_offer_id][row.span] = _window(row, low, high)
+        if row.price_since is not None:
+            fresh.add(row.min_offer_id)
     return [
         OfferStatistics(
             offer_id=str(offer.offer_id),
@@ -188,12 +198,12 @@ def _offers(
 
 
 def _current(
-    row: dict[str, Any] | None, best: int | None, shown: list[Shown], version: Version
+    row: Usual | None, best: int | None, shown: list[Shown], version: Version
 ) -> Current | None:
     offer = next((each for each in shown if each.offer_id == best), None)
-    if row is None or row["price_since"] is None or offer is None or version.as_of is None:
+    if row is None or row.price_since is None or offer is None or version.as_of is None:
         return None
-    since = _time(row["price_since"])
+    since = _time(row.price_since)
     return Current(
         price=amount(offer.price),
         offer_id=str(offer.offer_id),
@@ -204,44 +214,36 @@ def _current(
 
 
 def _windows(found: dict[str, Window]) -> Windows:
-    month, quarter, year, whole = (found.get(span) for span in SPANS)
-    return Windows(month=month, quarter=quarter, year=year, all=whole)
+    get = found.get
+    return Windows(month=get("30d"), quarter=get("90d"), year=get("365d"), all=get("all"))
 
 
-def _window(row: dict[str, Any], low: Extreme, high: Extreme) -> Window:
+def _window(row: Usual, low: Extreme, high: Extreme) -> Window:
     """Of a hot row, whose figures are rounded."""
     return Window(
-        mean=amount(row["mean"]),
-        median=amount(row["median"]),
+        mean=amount(row.mean),
+        median=amount(row.median),
         min=low,
         max=high,
-        cheaper_ratio=row["cheaper_ratio"],
-        change_ratio=row["change_ratio"],
-        changes=row["changes"],
-        changes_per_month=row["changes_per_month"],
-        median_spell_days=row["median_spell_days"],
-        known_days=row["known_days"],
-        coverage_ratio=row["coverage_ratio"],
-        confidence=row["confidence"],
+        cheaper_ratio=row.cheaper_ratio,
+        change_ratio=row.change_ratio,
+        changes=row.changes,
+        changes_per_month=row.changes_per_month,
+        median_spell_days=row.median_spell_days,
+        known_days=row.known_days,
+        coverage_ratio=row.coverage_ratio,
+        confidence=row.confidence,
     )
 
 
-def _extreme(name: str, row: dict[str, Any], shops: dict[int, str]) -> Extreme:
-    offer_id = row[f"{name}_offer_id"]
+def _extreme(units: int, at: int, offer_id: int, shops: dict[int, str]) -> Extreme:
     return Extreme(
-        price=amount(row[name]),
-        at=_time(row[f"{name}_at"]),
-        offer_id=str(offer_id),
-        retailer=shops[offer_id],
+        price=amount(units), at=_time(at), offer_id=str(offer_id), retailer=shops[offer_id]
     )
 
 
 def _judgement(row: dict[str, Any] | None) -> Judgement | None:
-    """Of a hot row: money in units of 1/10,000, times in seconds."""
-    if row is None:
-        return None
-    money = {name: None if row[name] is None else Decimal(row[name]) / SCALE for name in MONEY}
-    return Judgement.from_row(row | money | {"began_at": _time(row["began_at"])})
+    return None if row is None else Judgement.from_row(row)
 
 
 def _time(seconds: int) -> datetime:

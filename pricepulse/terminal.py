@@ -12,7 +12,8 @@ import click
 
 if TYPE_CHECKING:  # rich and Polars load in the commands that need them: `--help` is immediate
     from warehouse.batch import Batch
-    from warehouse.rates import RatesFile, Stored
+    from warehouse.rates import Stored
+    from warehouse.rates_file import RatesFile
 
 LOG_SECONDS = 5.0  # in a log: one line in this time says how far it is
 

@@ -81,7 +81,8 @@ CASES = [
             usual_discount_ratio=Fraction(1, 5),
             list_charged_ratio=Fraction(8, 9),  # 160 of 180 days
             lowest_in_days=200,
-            all_time_low=True,
+            is_all_time_low=True,
+            really_reduced=True,
             # size 0.5, rare 0.9 (20 of 200 days no dearer), new 1/3: 25 + 27 + 6.67
             score=59,
         ),
@@ -123,14 +124,16 @@ CASES = [
         "made smaller",
         SMALLER,
         [*seen(200, 45, "100"), *seen(40, 25, "70", "100"), *seen(20, 0, "80", "100")],
-        deal(20, "70", "-1/7", "1/5", NO_HIGHER, lowest_in_days=20, all_time_low=False),
+        deal(20, "70", "-1/7", "1/5", NO_HIGHER, lowest_in_days=20, is_all_time_low=False),
     ),
     Case(
         "60 days reduced: the prior price is from before that, not from before today",
         LOWEST,
         [*seen(200, 65, "100"), *seen(60, 0, "80", "100")],
         # 60 of the last 90 days at 80: that has become usual, and the score nothing.
-        deal(60, "100", "1/5", "1/5", GENUINE, usual_price=Decimal(80), score=0),
+        deal(
+            60, "100", "1/5", "1/5", GENUINE, usual_price=Decimal(80), score=0, really_reduced=False
+        ),
     ),
     Case(
         "a low that ended 31 days before the reduction began",
@@ -141,7 +144,7 @@ CASES = [
             *seen(51, 25, "100"),
             *seen(20, 0, "80", "100"),
         ],
-        deal(20, "100", "1/5", "1/5", GENUINE, lowest_in_days=51, all_time_low=False),
+        deal(20, "100", "1/5", "1/5", GENUINE, lowest_in_days=51, is_all_time_low=False),
     ),
     Case(
         "a low that ended 30 days before, when the month begins",
@@ -176,7 +179,15 @@ CASES = [
         RAISED,
         # Of the 90 days before, 45 at 80: not exceeded for half of the time, so 80 is the median.
         [*seen(200, 70, "80"), *seen(65, 25, "100"), *seen(20, 0, "80", "100")],
-        deal(20, "100", "1/5", "1/5", "inflated raised_before", list_charged_ratio=Fraction(1, 4)),
+        deal(
+            20,
+            "100",
+            "1/5",
+            "1/5",
+            "inflated raised_before",
+            list_charged_ratio=Fraction(1, 4),
+            really_reduced=False,
+        ),
     ),
     Case(
         "raised 46 days before: long enough to have been the price",
@@ -195,6 +206,22 @@ CASES = [
             "3/10",
             "inflated list_price_not_charged",
             list_charged_ratio=Fraction(0),
+            really_reduced=True,
+            # size 0.3125, rare 0.9, new 1/3: 15.6 + 27 + 6.67, and half of it
+            score=25,
+        ),
+    ),
+    Case(
+        "list price never charged, and raised before",
+        NOT_CHARGED,
+        [*seen(200, 70, "80"), *seen(65, 25, "100"), *seen(20, 0, "80", "130")],
+        deal(
+            20,
+            "100",
+            "1/5",
+            "5/13",
+            "inflated list_price_not_charged",
+            really_reduced=False,
         ),
     ),
     Case(
@@ -208,6 +235,7 @@ CASES = [
             "1/5",
             "inflated list_price_not_charged",
             usual_discount_ratio=Fraction(0),
+            really_reduced=None,
             score=0,
         ),
     ),
@@ -261,7 +289,15 @@ CASES = [
         "new: 10 days of history",
         HISTORY,
         [*seen(10, 7, "100"), *seen(2, 0, "80", "100")],
-        deal(2, "100", "1/5", "1/5", "unproven little_history", lowest_in_days=10),
+        deal(
+            2,
+            "100",
+            "1/5",
+            "1/5",
+            "unproven little_history",
+            lowest_in_days=10,
+            really_reduced=None,
+        ),
     ),
     Case(
         "new, unclaimed",
@@ -284,7 +320,7 @@ CASES = [
             *seen(30, 25, "100"),
             *seen(20, 0, "80", "100"),
         ],
-        deal(20, "100", "1/5", "1/5", GENUINE, all_time_low=True),
+        deal(20, "100", "1/5", "1/5", GENUINE, is_all_time_low=True),
     ),
     Case(
         "sold out now",

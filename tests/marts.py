@@ -47,15 +47,18 @@ class Ids:
 
 
 def expected_statistics(
-    timeline: list[oracle_prices.Stretch], market: oracle.Market, ids: Ids
+    timeline: list[oracle_prices.Stretch],
+    market: oracle.Market,
+    offers: set[oracle.Offer],
+    ids: Ids,
 ) -> dict[str, Row]:
-    assert market.as_of is not None
+    end = oracle_prices.end_of(market, offers)
     found = {}
     for name, days in WINDOWS.items():
-        if (made := oracle_prices.statistics(timeline, market.as_of, days)) is not None:
+        if (made := oracle_prices.statistics(timeline, end, days)) is not None:
             said = {figure: getattr(made, figure) for figure in FIGURES}
-            for end in ("min", "max"):
-                said[f"{end}_offer_id"] = ids.offer[said.pop(f"{end}_offer")]
+            for extreme in ("min", "max"):
+                said[f"{extreme}_offer_id"] = ids.offer[said.pop(f"{extreme}_offer")]
             found[name] = said
     return found
 
@@ -68,7 +71,7 @@ def assert_statistics(
     compared = 0
     for offer in offers:
         timeline = oracle_prices.offer_timeline(market, offer)
-        expected = expected_statistics(timeline, market, ids)
+        expected = expected_statistics(timeline, market, {offer}, ids)
         number = ids.offer[offer]
         spans = {span for at, span in of_offer if at == number}
         assert spans == set(expected), offer
@@ -86,7 +89,7 @@ def assert_product_statistics(
     for offers in products:
         (number,) = {ids.product[offer] for offer in offers}
         timeline = product_timeline(market, offers, ids)
-        expected = expected_statistics(timeline, market, ids)
+        expected = expected_statistics(timeline, market, offers, ids)
         assert {span for at, span in of_product if at == number} == set(expected), offers
         for span, figures in expected.items():
             assert_agrees(of_product[number, span], figures, (offers, span))
@@ -135,21 +138,20 @@ def assert_deal(said: Row, expected: oracle_prices.Deal, offer: oracle.Offer) ->
 def assert_best_prices(
     market: oracle.Market, found: Pipeline, ids: Ids, products: Iterable[set[oracle.Offer]]
 ) -> None:
-    """The timeline itself, up to as_of."""
-    assert market.as_of is not None
+    """The timeline itself, up to its end."""
     rows = found.query("SELECT product_id, start_at, until_at, price, offer_id FROM best_price")
-    as_of = oracle_prices.second(market.as_of)
     for offers in products:
         (number,) = {ids.product[offer] for offer in offers}
+        end = oracle_prices.end_of(market, offers)
         said = sorted(
-            (start, min(until, as_of), price, offer)
+            (start, min(until, end), price, offer)
             for product, start, until, price, offer in rows
-            if product == number and start < as_of
+            if product == number and start < end
         )
         expected = [
             (each.start, each.until, each.price, ids.offer[each.offer])
             for each in product_timeline(market, offers, ids)
-            if each.start < as_of
+            if each.start < end
         ]
         assert said == expected, offers
         assert all(until - start > timedelta(0) for start, until, *_ in said)

@@ -1,7 +1,7 @@
 """The slow, obvious oracle of price statistics and deals: its own reading of docs/definitions.md.
 
 A stretch holds from `start` until just before `until`; the one that still holds at `as_of` is
-`now`, and it alone may be without length. Times are naive UTC to the whole second, money Decimal,
+`now`, and it alone may be without length. Everything ends with what is known of it (`end_of`). Times are naive UTC to the whole second, money Decimal,
 ratios exact Fractions.
 """
 
@@ -28,7 +28,7 @@ class Stretch:
     until: datetime
     price: Decimal
     offer: Offer
-    now: bool  # still known at as_of
+    now: bool  # still known at as_of; it is then cut at the end
     list_price: Decimal | None = None  # filled by `payable` only
 
 
@@ -65,9 +65,10 @@ class Deal:
     usual_discount_ratio: Fraction
     list_charged_ratio: Fraction | None
     lowest_in_days: int
-    all_time_low: bool
+    is_all_time_low: bool
     verdict: str
     ground: str
+    really_reduced: bool | None
     score: int
     points: Fraction  # the score before it was rounded
 
@@ -88,8 +89,19 @@ def second(time: datetime) -> datetime:
     return time.replace(microsecond=0)
 
 
-def payable(market: Market, offer: Offer, currency: str) -> list[Stretch]:
-    """A stretch for each spell in which the offer could be bought in that currency."""
+def end_of(market: Market, offers: set[Offer]) -> datetime:
+    """When one of them was last looked at or grew stale, at the earliest the midnight before as_of."""
+    assert market.as_of is not None
+    instants = [market.as_of.replace(hour=0, minute=0, second=0, microsecond=0)]
+    for offer in offers:
+        looked = second(market.offers[offer].spells[-1].last)
+        stale = looked + market.vouch
+        instants.append(stale if stale < second(market.as_of) else looked)
+    return max(instants)
+
+
+def payable(market: Market, offer: Offer, currency: str, end: datetime) -> list[Stretch]:
+    """A stretch for each spell in which the offer could be bought in that currency, until the end."""
     assert market.as_of is not None
     as_of = second(market.as_of)
     spells = market.offers[offer].spells
@@ -97,7 +109,7 @@ def payable(market: Market, offer: Offer, currency: str) -> list[Stretch]:
     for index, spell in enumerate(spells):
         is_last = index + 1 == len(spells)
         vouched = second(spell.last) + market.vouch
-        until = min(vouched, as_of if is_last else second(spells[index + 1].first))
+        until = min(vouched, end if is_last else second(spells[index + 1].first))
         now = is_last and vouched >= as_of
         start = second(spell.first)
         held = start < until or now
@@ -124,7 +136,8 @@ def joined(pieces: list[Stretch]) -> list[Stretch]:
 
 
 def offer_timeline(market: Market, offer: Offer) -> list[Stretch]:
-    return joined(payable(market, offer, market.offers[offer].spells[-1].currency))
+    currency = market.offers[offer].spells[-1].currency
+    return joined(payable(market, offer, currency, end_of(market, {offer})))
 
 
 def product_timeline(
@@ -136,7 +149,8 @@ def product_timeline(
         return stretch.price, offer_id_of(stretch.offer)
 
     new = [offer for offer in offers if market.offers[offer].attributes["condition"] == "new"]
-    every = [stretch for offer in new for stretch in payable(market, offer, currency)]
+    end = end_of(market, offers)
+    every = [stretch for offer in new for stretch in payable(market, offer, currency, end)]
     instants = sorted({each.start for each in every} | {each.until for each in every})
     pieces = []
     for begin, end in pairwise(instants):
@@ -215,18 +229,17 @@ def price_since(timeline: list[Stretch]) -> datetime:
 
 
 def statistics(
-    timeline: list[Stretch], as_of: datetime, window_days: int | None
+    timeline: list[Stretch], end: datetime, window_days: int | None
 ) -> Statistics | None:
-    """Of the last days before as_of, or of all; None if nothing is known in them."""
+    """Of the last days before the end, or of all; None if nothing is known in them."""
     if not timeline:
         return None
-    as_of = second(as_of)
-    begin = timeline[0].start if window_days is None else as_of - timedelta(days=window_days)
+    begin = timeline[0].start if window_days is None else end - timedelta(days=window_days)
     within = [each for each in timeline if each.until > begin or each.now]
     if not within:
         return None
 
-    weights = weighed(within, begin, as_of)
+    weights = weighed(within, begin, end)
     lowest = min(each.price for each in within)
     highest = max(each.price for each in within)
     last_low = [each for each in within if each.price == lowest][-1]
@@ -239,8 +252,8 @@ def statistics(
         for earlier, later in pairwise(timeline)
     )
     lengths = sorted(int((each.until - each.start).total_seconds()) for each in within)
-    known = known_seconds(within, begin, as_of)
-    length = int((as_of - begin).total_seconds())
+    known = known_seconds(within, begin, end)
+    length = int((end - begin).total_seconds())
     coverage = Fraction(known, length) if length else Fraction(0)
     known_days = Fraction(known, DAY)
     return Statistics(
@@ -344,8 +357,8 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
     timeline = offer_timeline(market, offer)
     if not timeline or not timeline[-1].now:
         return None
-    as_of, price = timeline[-1].until, timeline[-1].price
-    pieces = payable(market, offer, market.offers[offer].spells[-1].currency)
+    end, price = end_of(market, {offer}), timeline[-1].price
+    pieces = payable(market, offer, market.offers[offer].spells[-1].currency, end)
     list_price = pieces[-1].list_price
     claimed = discount(price, list_price) if claims(pieces[-1]) else None
     is_claimed = claimed is not None and claimed >= NOISE
@@ -354,11 +367,11 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
         return None
 
     before = before_the_reduction(timeline, began)
-    half_year_ago = as_of - timedelta(days=180)
+    half_year_ago = end - timedelta(days=180)
     charged = (
-        None if claimed is None else list_charged_ratio(timeline, list_price, half_year_ago, as_of)
+        None if claimed is None else list_charged_ratio(timeline, list_price, half_year_ago, end)
     )
-    quarter = statistics(timeline, as_of, 90)
+    quarter = statistics(timeline, end, 90)
     assert quarter is not None
     real = discount(price, before.lowest)
     usual = discount(price, quarter.median)
@@ -366,7 +379,7 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
 
     judged: tuple[str, str] | None
     if is_claimed:
-        known = known_seconds(timeline, half_year_ago, as_of)
+        known = known_seconds(timeline, half_year_ago, end)
         never_charged = charged is not None and known >= 60 * DAY and charged < Fraction(1, 10)
         judged = of_claimed(price, real, before, never_charged=never_charged)
     else:
@@ -388,10 +401,11 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
         usual_price=quarter.median,
         usual_discount_ratio=usual,
         list_charged_ratio=charged,
-        lowest_in_days=(as_of - max(lower, default=timeline[0].start)).days,
-        all_time_low=not lower,
+        lowest_in_days=(end - max(lower, default=timeline[0].start)).days,
+        is_all_time_low=not lower,
         verdict=verdict,
         ground=ground,
+        really_reduced=really_reduced(price, real, usual, before),
         score=half_up(points),
         points=points,
     )
@@ -422,18 +436,29 @@ def of_unclaimed(usual: Fraction, real: Fraction | None, before: Before) -> tupl
     return None if real < NOISE else ("genuine", "below_prior_price")
 
 
+def really_reduced(
+    price: Decimal, real: Fraction | None, usual: Fraction, before: Before
+) -> bool | None:
+    """Whatever is claimed."""
+    if before.known < 15 * DAY:
+        return None
+    assert real is not None
+    assert before.median is not None
+    return min(real, usual) >= NOISE and before.median > price * Decimal("1.01")
+
+
 def score_points(
     timeline: list[Stretch], began: datetime, smaller: Fraction, best_price: Decimal | None
 ) -> Fraction:
     """The score of a genuine deal, not yet rounded; `smaller` is the real or the usual discount."""
     if smaller < NOISE:
         return Fraction(0)
-    as_of, price = timeline[-1].until, timeline[-1].price
-    quarter, year = statistics(timeline, as_of, 90), statistics(timeline, as_of, 365)
+    end, price = timeline[-1].until, timeline[-1].price
+    quarter, year = statistics(timeline, end, 90), statistics(timeline, end, 365)
     assert quarter is not None
     assert year is not None
     assert year.no_dearer_ratio is not None
-    days = Fraction(int((as_of - began).total_seconds()), DAY)
+    days = Fraction(int((end - began).total_seconds()), DAY)
     size = min(Fraction(1), smaller / Fraction("0.4"))
     rare = 1 - year.no_dearer_ratio
     new = max(Fraction(0), 1 - days / 30)

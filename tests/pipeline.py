@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from jobs.marts import MARTS
 from warehouse import batch, build, columns
 from warehouse.feed import open_feed
 from warehouse.lake import Lake
-from warehouse.rates import Stored, read_rates, store_rates
+from warehouse.rates import Stored, remove_rate, store_rates
+from warehouse.rates_file import read_rates
 from warehouse.search import Filters, SearchIndex
 
 NOW = datetime(2026, 11, 22, 17, tzinfo=UTC)
@@ -72,11 +73,14 @@ class Pipeline:
         feed = open_feed(path, chunk_rows=chunk_rows)
         return batch.append(self.lake, feed, content=content, now=now, **how)
 
-    def put_rates(self, text: str, now: datetime = NOW) -> Stored:
+    def put_rates(self, text: str, now: datetime = NOW, **how: bool) -> Stored:
         """Deliver a file of reference rates."""
         path = self.folder / "rates.csv"
         path.write_text(text)
-        return store_rates(self.lake, read_rates(path, NOW.date()).rates, now)
+        return store_rates(self.lake, read_rates(path, NOW.date()).rates, now, **how)
+
+    def remove_rate(self, day: date, currency: str) -> None:
+        remove_rate(self.lake, day, currency, NOW)
 
     def build(self, **how: Any) -> build.Built:
         return build.build(self.folder, self.lake, MARTS, **how)
@@ -115,7 +119,7 @@ class Pipeline:
     def hot_columns(self) -> dict[str, list[str]]:
         """In their order: readers rely on it."""
         files = {path.name: pl.read_ipc(path) for path in self.version().glob("*.arrow")}
-        assert {"spells.arrow", "best_price.arrow", "trend.arrow"} <= set(files)
+        assert {"spells.arrow", "product_stats.arrow", "trend.arrow"} <= set(files)
         return {name: [repr(row) for row in frame.rows()] for name, frame in files.items()}
 
     def searched(self) -> list[str]:

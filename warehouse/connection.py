@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,6 +12,7 @@ import duckdb
 
 from warehouse.columns import Columns
 from warehouse.conversion import Rates
+from warehouse.lists import Lists
 from warehouse.search import SearchIndex, SearchIndexError
 from warehouse.versions import current_tag
 
@@ -35,6 +37,7 @@ class Version:
     vouch_seconds: int
     vouched_since: datetime | None  # a price observed before is no longer vouched for
     columns: Columns
+    lists: Lists
     rates: Rates
     index: SearchIndex
     file: duckdb.DuckDBPyConnection
@@ -44,6 +47,7 @@ class Version:
         file = duckdb.connect(str(folder / "warehouse.duckdb"), read_only=True, config=SEALED)
         row = file.execute("SELECT version, as_of, vouch_days FROM build").fetchone()
         assert row is not None, "every build writes its build row"
+        columns = Columns(folder)
         return cls(
             tag=folder.name,
             number=row[0],
@@ -52,11 +56,16 @@ class Version:
             vouched_since=row[1].replace(tzinfo=UTC, microsecond=0) - timedelta(days=row[2])
             if row[1]
             else None,
-            columns=Columns(folder),
+            columns=columns,
+            lists=Lists(columns),
             rates=Rates.read(file),
-            index=SearchIndex.open(folder / "search"),
+            index=SearchIndex.open(folder / "search", columns.on_deal()),
             file=file,
         )
+
+    def since(self, days: int) -> int:
+        """The first whole second of the last `days` before `as_of`; without data any."""
+        return math.ceil(self.as_of.timestamp()) - days * 86400 if self.as_of else 0
 
     def query(
         self, sql: str, parameters: list[Any] | dict[str, Any] | None = None

@@ -121,6 +121,12 @@ def amount(units: int) -> float | Decimal:
     return units / SCALE if -EXACT < units < EXACT else Decimal(units) / SCALE
 
 
+def in_words(units: int) -> str:
+    """Likewise as text, without zeros at the end: 19.99, 20."""
+    whole, part = divmod(units, SCALE)
+    return f"{whole}.{part:04}".rstrip("0").rstrip(".")
+
+
 def _mean(prices: Ints, seconds: Ints, edges: Ints) -> Ints:
     """Weighted by time and rounded half up; where no time passed, the plain mean."""
     total = np.add.reduceat(seconds, edges)

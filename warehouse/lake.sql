@@ -28,7 +28,8 @@ CREATE TABLE IF NOT EXISTS lake.rejected (
 -- A manual link: this offer belongs to that product, whatever its GTIN says. The newest one counts;
 -- a NULL product takes the link back.
 CREATE TABLE IF NOT EXISTS lake.offer_link (offer_id BIGINT, product_id BIGINT, linked_at TIMESTAMP);
--- Reference rates: units of the currency for 1 EUR. Of several for one day the one stored last counts.
+-- Reference rates: units of the currency for 1 EUR. Of several for one day the one stored last counts;
+-- 0 takes the rate back.
 CREATE TABLE IF NOT EXISTS lake.reference_rate (
     day DATE, currency VARCHAR, per_eur DECIMAL(18, 6), stored_at TIMESTAMP
 );

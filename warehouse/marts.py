@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import duckdb
 import polars as pl
@@ -24,34 +24,33 @@ TABLES = {
 
 
 class Before(NamedTuple):
-    """The version that a build extends: `past`, which its daily marts were made of; `best`, its
-    timelines of products (best_price.arrow); and the products `affected` since."""
+    """The version that a build extends, and the products that anything has changed of since: what was
+    observed of them, or which of their offers are still known at `as_of`."""
 
-    past: str
-    best: pl.DataFrame
+    frames: Frames
+    as_of: int
     affected: pl.Series
+
+
+class Emit(Protocol):
+    def __call__(self, table: str, rows: pl.DataFrame, *, part: bool) -> None:
+        """Takes the rows of a table of marts.sql as soon as they are there, money in units of
+        1/10,000, times in seconds: all of them, or the `part` that is of affected products."""
 
 
 class Task(NamedTuple):
     """What marts are made of: products, offers and spells of the build, `as_of` and for how long a
-    look vouches for a price (seconds).
-
-    `emit(table, rows)` takes the rows of a table of marts.sql as soon as they are there: money in
-    units of 1/10,000, times in seconds. Of REPLACED these are the rows of affected products, and
-    `emit(table, rows, whole)` gives all of them, too. Tables that are not emitted stay as they were
-    `before`. `pool` has two threads."""
+    look vouches for a price (seconds). Tables that are not emitted stay as they were `before`. `pool`
+    has two threads."""
 
     frames: Frames
     as_of: int
     vouch: int
     before: Before | None
     pool: Executor
-    emit: Callable[..., None]
+    emit: Emit
 
 
-# Does the task and gives `past`, by which the next build can tell what has not changed.
-Make = Callable[[Task], str]
-REPLACED = "best_price"
 # To make a table anew with its comments takes 15 ms, to delete many rows longer.
 FEW = 10_000
 
@@ -60,16 +59,16 @@ FEW = 10_000
 class Marts:
     """`fingerprint` changes with what `make` would answer: such a version is built anew."""
 
-    make: Make
+    make: Callable[[Task], None]
     fingerprint: str
 
 
 def insert(
-    db: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, *, extends: bool
+    db: duckdb.DuckDBPyConnection, table: str, frame: pl.DataFrame, *, extends: bool, part: bool
 ) -> None:
-    """Make the table anew with these rows; REPLACED of a version that `extends` another keeps the rows
-    of products that are not in the table `affected`."""
-    if extends and table == REPLACED:
+    """Make the table anew with these rows, or only the `part` of products in the table `affected`; it
+    is there already in a version that `extends` another."""
+    if part:
         db.execute(f"DELETE FROM {table} WHERE product_id IN (FROM affected)")
     elif extends and frame.height < FEW:
         db.execute(f"DELETE FROM {table}")

@@ -11,7 +11,7 @@ CREATE OR REPLACE TABLE offer_stats (
 COMMENT ON TABLE offer_stats IS 'What each offer''s price usually is, per window: docs/definitions.md.';
 COMMENT ON COLUMN offer_stats.offer_id IS 'The offer.';
 COMMENT ON COLUMN offer_stats.product_id IS 'Its product.';
-COMMENT ON COLUMN offer_stats.span IS 'The window: 30d, 90d, 365d or all, each until build.as_of.';
+COMMENT ON COLUMN offer_stats.span IS 'The window: 30d, 90d, 365d or all, each until the end of what is known: docs/definitions.md.';
 COMMENT ON COLUMN offer_stats.currency IS 'ISO 4217 code of the money here.';
 COMMENT ON COLUMN offer_stats.mean IS 'Price weighted by the time for which it held.';
 COMMENT ON COLUMN offer_stats.median IS 'The price not exceeded for half of the known time.';
@@ -39,7 +39,7 @@ CREATE OR REPLACE TABLE product_stats (
 );
 COMMENT ON TABLE product_stats IS 'Likewise of each product''s lowest price over time among its new offers.';
 COMMENT ON COLUMN product_stats.product_id IS 'The product.';
-COMMENT ON COLUMN product_stats.span IS 'The window: 30d, 90d, 365d or all, each until build.as_of.';
+COMMENT ON COLUMN product_stats.span IS 'The window: 30d, 90d, 365d or all, each until the end of what is known: docs/definitions.md.';
 COMMENT ON COLUMN product_stats.currency IS 'ISO 4217 code of the money here.';
 COMMENT ON COLUMN product_stats.mean IS 'Price weighted by the time for which it held.';
 COMMENT ON COLUMN product_stats.median IS 'The price not exceeded for half of the known time.';
@@ -75,16 +75,17 @@ COMMENT ON COLUMN best_price.currency IS 'ISO 4217 code: product.currency.';
 CREATE OR REPLACE TABLE product_signal (
     product_id BIGINT, best_retailer VARCHAR, change_30d_ratio DOUBLE, score BIGINT,
     cheaper_ratio DOUBLE, no_dearer_ratio DOUBLE, year_confidence DOUBLE,
-    inferred_quantity DECIMAL(18, 4), inferred_unit VARCHAR
+    ends_at TIMESTAMP, inferred_quantity DECIMAL(18, 4), inferred_unit VARCHAR
 );
 COMMENT ON TABLE product_signal IS 'What a list of products says beside the price; one row per product.';
 COMMENT ON COLUMN product_signal.product_id IS 'The product.';
 COMMENT ON COLUMN product_signal.best_retailer IS 'The shop of product.best_offer_id.';
-COMMENT ON COLUMN product_signal.change_30d_ratio IS 'Best price now / 30 days ago - 1; NULL where either is unknown.';
-COMMENT ON COLUMN product_signal.score IS 'Highest score of its genuine deals; NULL where it has none.';
+COMMENT ON COLUMN product_signal.change_30d_ratio IS 'Best price now / 30 days before ends_at - 1; NULL where either is unknown.';
+COMMENT ON COLUMN product_signal.score IS 'deal.score of product.best_offer_id; NULL where that is no genuine deal, or there is none.';
 COMMENT ON COLUMN product_signal.cheaper_ratio IS 'product_stats.cheaper_ratio of 365 days.';
 COMMENT ON COLUMN product_signal.no_dearer_ratio IS 'product_stats.no_dearer_ratio of 365 days.';
 COMMENT ON COLUMN product_signal.year_confidence IS 'product_stats.confidence of 365 days.';
+COMMENT ON COLUMN product_signal.ends_at IS 'Where the windows of the product end, UTC: when anything last became known of it, or unknown; docs/definitions.md.';
 COMMENT ON COLUMN product_signal.inferred_quantity IS 'How much is in it, read from the title where no feed says it; in inferred_unit.';
 COMMENT ON COLUMN product_signal.inferred_unit IS 'g, kg, ml, l or pcs.';
 
@@ -92,15 +93,15 @@ CREATE OR REPLACE TABLE deal (
     offer_id BIGINT, product_id BIGINT, verdict VARCHAR, ground VARCHAR, score BIGINT,
     currency VARCHAR, price DECIMAL(18, 4), list_price DECIMAL(18, 4), prior_price DECIMAL(18, 4),
     usual_price DECIMAL(18, 4), usual_before DECIMAL(18, 4), best_price DECIMAL(18, 4),
-    began_at TIMESTAMP, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE,
+    began_at TIMESTAMP, really_reduced BOOLEAN, claimed_discount_ratio DOUBLE, real_discount_ratio DOUBLE,
     usual_discount_ratio DOUBLE, list_charged_ratio DOUBLE, prior_known_days DOUBLE,
-    lowest_in_days BIGINT, all_time_low BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
+    lowest_in_days BIGINT, is_all_time_low BOOLEAN, no_dearer_ratio DOUBLE, confidence DOUBLE,
     retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE deal IS 'Offers whose price is reduced, or claimed to be, and what to think of it: docs/definitions.md.';
 COMMENT ON COLUMN deal.offer_id IS 'The offer.';
 COMMENT ON COLUMN deal.product_id IS 'Its product.';
-COMMENT ON COLUMN deal.verdict IS 'genuine, inflated or unproven.';
+COMMENT ON COLUMN deal.verdict IS 'What to think of the reduction as it is announced: genuine, inflated or unproven.';
 COMMENT ON COLUMN deal.ground IS 'Why: below_prior_price, list_price_not_charged, prior_price_no_higher, raised_before, little_history.';
 COMMENT ON COLUMN deal.score IS '0 to 100: how good, how rare, how new, how sure.';
 COMMENT ON COLUMN deal.currency IS 'ISO 4217 code of the money here.';
@@ -111,13 +112,14 @@ COMMENT ON COLUMN deal.usual_price IS 'Time-weighted median of the last 90 days.
 COMMENT ON COLUMN deal.usual_before IS 'Likewise of the 90 days before the reduction began.';
 COMMENT ON COLUMN deal.best_price IS 'The product''s best price now, at whichever shop.';
 COMMENT ON COLUMN deal.began_at IS 'When the reduction began, UTC.';
+COMMENT ON COLUMN deal.really_reduced IS 'Whether the price came down, whatever the shop claims: well below both prior and usual price; NULL where too little is known.';
 COMMENT ON COLUMN deal.claimed_discount_ratio IS '1 - price / list_price.';
 COMMENT ON COLUMN deal.real_discount_ratio IS '1 - price / prior_price; negative where it costs more than before.';
 COMMENT ON COLUMN deal.usual_discount_ratio IS '1 - price / usual_price.';
 COMMENT ON COLUMN deal.list_charged_ratio IS 'Share of the known time of the last 180 days in which at least 99 % of the list price was charged.';
 COMMENT ON COLUMN deal.prior_known_days IS 'How much of the 30 days before the reduction is known.';
-COMMENT ON COLUMN deal.lowest_in_days IS 'Days since a lower price stopped holding, or since the first observation.';
-COMMENT ON COLUMN deal.all_time_low IS 'No lower price is known at all.';
+COMMENT ON COLUMN deal.lowest_in_days IS 'Days from when a lower price stopped holding, or the first observation, to the end of what is known.';
+COMMENT ON COLUMN deal.is_all_time_low IS 'No lower price is known at all.';
 COMMENT ON COLUMN deal.no_dearer_ratio IS 'Share of the known time of the last 365 days in which the price was at or below today''s.';
 COMMENT ON COLUMN deal.confidence IS 'How much of the last 90 days is known.';
 COMMENT ON COLUMN deal.retailer IS 'The shop.';
@@ -127,7 +129,7 @@ COMMENT ON COLUMN deal.brand_slug IS 'product.brand_slug.';
 CREATE OR REPLACE TABLE price_move (
     offer_id BIGINT, product_id BIGINT, price DECIMAL(18, 4), price_before DECIMAL(18, 4),
     currency VARCHAR, changed_at TIMESTAMP, before_seen_at TIMESTAMP, change_ratio DOUBLE,
-    retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
+    verdict VARCHAR, retailer VARCHAR, category_slug VARCHAR, brand_slug VARCHAR
 );
 COMMENT ON TABLE price_move IS 'The last change of price of each offer that can be bought now.';
 COMMENT ON COLUMN price_move.offer_id IS 'The offer.';
@@ -138,6 +140,7 @@ COMMENT ON COLUMN price_move.currency IS 'ISO 4217 code of both.';
 COMMENT ON COLUMN price_move.changed_at IS 'First observation of the price, UTC.';
 COMMENT ON COLUMN price_move.before_seen_at IS 'Last observation of the price before, UTC: it changed between the two.';
 COMMENT ON COLUMN price_move.change_ratio IS 'price / price_before - 1: -0.25 is a quarter off.';
+COMMENT ON COLUMN price_move.verdict IS 'deal.verdict of the offer; NULL where it is no reduction.';
 COMMENT ON COLUMN price_move.retailer IS 'The shop.';
 COMMENT ON COLUMN price_move.category_slug IS 'product.category_slug.';
 COMMENT ON COLUMN price_move.brand_slug IS 'product.brand_slug.';
@@ -168,7 +171,7 @@ COMMENT ON COLUMN market.currency IS 'ISO 4217 code; only its offers count.';
 COMMENT ON COLUMN market.offers IS 'Offers with a current price.';
 COMMENT ON COLUMN market.promotion_ratio IS 'Of them, those below their usual price (median of 90 days).';
 COMMENT ON COLUMN market.list_price_ratio IS 'Of them, those whose shop claims a list price above the price.';
-COMMENT ON COLUMN market.changes_per_month IS 'Price changes of an offer per 30 days of known time, last 90 days.';
+COMMENT ON COLUMN market.changes_per_month IS 'Price changes of an offer per 30.4375 days of known time, last 90 days.';
 COMMENT ON COLUMN market.median_spell_days IS 'Median days from one price change to the next, last 365 days.';
 COMMENT ON COLUMN market.spells IS 'Spells behind that median.';
 COMMENT ON COLUMN market.spread_ratio IS 'Median over products of (dearest - cheapest) / cheapest shop; for all retailers only.';

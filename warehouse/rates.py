@@ -1,50 +1,51 @@
-"""Reference rates: from the ECB's published files into the lake, and from there into a warehouse file.
+"""Reference rates: from the ECB's files (`rates_file`) into the lake, and from there into a warehouse file.
 
-The ECB publishes units of each currency per 1 EUR on every day on which TARGET is open, at about
-16:00 CET: `eurofxref.csv` (the newest day) and `eurofxref-hist.csv` (all since 1999), each also as a
-zip. Both are read here, at most MOST_BYTES of them.
+The lake's table is only ever added to. Of several rates for one day and currency the one stored last
+counts, and 0 takes back what was there.
 """
 
 from __future__ import annotations
 
-import re
-import zipfile
-import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from pathlib import Path
+from decimal import Decimal
 from typing import NamedTuple
 
 import duckdb
 import polars as pl
 
-from warehouse.currencies import CURRENCIES
 from warehouse.lake import Lake
+from warehouse.rates_file import SCHEMA, RatesError
 
-# The whole history has 1.5 MB and grows by 60 kB a year.
-MOST_BYTES = 32 << 20
-PLACES = 6
-RATE = re.compile(rf"([0-9]{{1,12}})(?:\.([0-9]{{1,{PLACES}}})0*)?", re.ASCII)
-DAY = re.compile(
-    r"[0-9]{4}-[0-9]{2}-[0-9]{2}|(?P<day>[0-9]{1,2}) (?P<month>[A-Z][a-z]+) (?P<year>[0-9]{4})",
-    re.ASCII,
-)
-# In the ECB's history and no longer anybody's money; a feed with them is refused, too.
-WITHDRAWN = frozenset({"CYP", "EEK", "HRK", "LTL", "LVL", "MTL", "ROL", "SIT", "SKK", "TRL"})
-# Not strptime's %B: that reads the names of whatever locale the process is in.
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September",
-          "October", "November", "December")  # fmt: skip
+# No currency of the ECB's has moved so far from one of its rates to the next since 1999 but where it was
+# redenominated; a decimal point that slipped by one place, or the wrong column, does.
+MOST_JUMP = 3
 
-# What counts: of several rates for one day and currency the one stored last.
 CURRENT = """
 SELECT day, currency, arg_max(per_eur, (stored_at, per_eur)) AS per_eur
-FROM lake.reference_rate {at} GROUP BY ALL
+FROM lake.reference_rate {at} GROUP BY ALL HAVING arg_max(per_eur, (stored_at, per_eur)) > 0
 """
+NOW = CURRENT.format(at="")
 DIFFERENT = f"""
-SELECT r.day, r.currency, r.per_eur, c.per_eur IS NOT NULL AS corrected
-FROM given AS r LEFT JOIN ({CURRENT.format(at="")}) AS c USING (day, currency)
+SELECT r.day, r.currency, r.per_eur, c.per_eur AS replaced
+FROM given AS r LEFT JOIN ({NOW}) AS c USING (day, currency)
 WHERE r.per_eur IS DISTINCT FROM c.per_eur
+"""
+# Of what would be different: against the rates that would then be next to it, and what it replaces (a
+# whole file without its decimal points would fit together).
+JUMPS = f"""
+WITH believed AS (
+    SELECT day, currency, per_eur, true AS given FROM different
+    UNION ALL
+    SELECT day, currency, per_eur, false FROM ({NOW}) ANTI JOIN different USING (day, currency)
+), compared AS (
+    SELECT day, currency, per_eur, lag(day) OVER past AS other_day, lag(per_eur) OVER past AS other,
+        given OR lag(given) OVER past AS judged
+    FROM believed WINDOW past AS (PARTITION BY currency ORDER BY day)
+    UNION ALL SELECT day, currency, per_eur, day, replaced, true FROM different
+)
+SELECT day, currency, per_eur, other_day, other, count(*) OVER () AS many FROM compared
+WHERE judged AND greatest(per_eur / other, other / per_eur) > {MOST_JUMP}
+ORDER BY day, currency, other_day LIMIT 1
 """
 # The second time: a clock that was once ahead must not make its rates win for ever.
 STORE = """
@@ -59,23 +60,8 @@ USING (FROM stored UNION ALL SELECT DISTINCT day, 'EUR', 1 FROM stored ORDER BY 
 ON shown.day = r.day AND shown.currency = r.currency
 WHEN MATCHED AND shown.per_eur <> r.per_eur THEN UPDATE SET per_eur = r.per_eur
 WHEN NOT MATCHED THEN INSERT VALUES (r.day, r.currency, r.per_eur)
+WHEN NOT MATCHED BY SOURCE THEN DELETE
 """
-
-
-class RatesError(ValueError):
-    """The whole file is refused; the message says what was wrong, where, what would be right."""
-
-
-@dataclass(frozen=True)
-class RatesFile:
-    """`rates`: day Date, currency String, per_eur Decimal(18, 6), units of the currency for 1 EUR."""
-
-    rates: pl.DataFrame
-    first: date
-    last: date
-    days: int
-    currencies: tuple[str, ...]
-    withdrawn: tuple[str, ...]  # there, and passed over
 
 
 class Stored(NamedTuple):
@@ -83,54 +69,39 @@ class Stored(NamedTuple):
     corrected: int
 
 
-def read_rates(path: Path, today: date) -> RatesFile:
-    """The rates of a file of the ECB's; raises `RatesError` if any of it is not as it should be."""
-    columns, rows = _table(_text(path))
-    days: set[date] = set()
-    found: list[tuple[date, str, int]] = []
-    for line, cells in rows:
-        day = _day(cells[0], line, today)
-        if day in days:
-            raise RatesError(f"line {line}: the day {day} is there a second time")
-        days.add(day)
-        for currency, cell in zip(columns, cells[1:], strict=True):
-            if cell != "N/A":
-                found.append((day, currency, _units(cell, currency, line)))
-    kept = [row for row in found if row[1] not in WITHDRAWN]
-    if not kept:
-        raise RatesError("there is no rate in it, not for one day and one currency")
-    frame = pl.DataFrame(
-        kept,
-        orient="row",
-        schema={"day": pl.Date, "currency": pl.String, "per_eur": pl.Int64},
-    ).with_columns(
-        (pl.col("per_eur").cast(pl.Decimal(38, PLACES)) / 10**PLACES).cast(pl.Decimal(18, PLACES))
-    )
-    return RatesFile(
-        rates=frame,
-        first=min(row[0] for row in kept),
-        last=max(row[0] for row in kept),
-        days=len({row[0] for row in kept}),
-        currencies=tuple(sorted({row[1] for row in kept})),
-        withdrawn=tuple(sorted(WITHDRAWN.intersection(columns))),
-    )
-
-
-def store_rates(lake: Lake, rates: pl.DataFrame, now: datetime) -> Stored:
-    """Put what is new or different into the lake, in one commit; nothing, if nothing is."""
+def store_rates(
+    lake: Lake, rates: pl.DataFrame, now: datetime, *, accept_jumps: bool = False
+) -> Stored:
+    """Put what is new or different into the lake, in one commit; nothing, if nothing is. Raises
+    `RatesError` where a rate is more than MOST_JUMP times off the one before, the one after or the one
+    that it replaces, unless told to accept it."""
     counted = Stored(0, 0)
 
     def write(cursor: duckdb.DuckDBPyConnection) -> None:
         nonlocal counted
         given = rates  # noqa: F841 (DuckDB reads it by name)
         different = cursor.execute(DIFFERENT).pl()
-        corrected = int(different["corrected"].sum())
+        if not accept_jumps:
+            _refuse_jumps(cursor, different)
+        corrected = different.height - different["replaced"].null_count()
         counted = Stored(different.height - corrected, corrected)
         if different.height:
-            cursor.execute(STORE, [now.astimezone(UTC).replace(tzinfo=None)])
+            _store(cursor, different, now)
 
     lake.commit(write)
     return counted
+
+
+def remove_rate(lake: Lake, day: date, currency: str, now: datetime) -> None:
+    """Take back the rate of a day, until a file brings one again; `RatesError` if there is none."""
+
+    def write(cursor: duckdb.DuckDBPyConnection) -> None:
+        wanted = [day, currency]
+        if not cursor.execute(f"FROM ({NOW}) WHERE day = ? AND currency = ?", wanted).fetchall():
+            raise RatesError(f"there is no rate of {currency} on {day} to remove")
+        _store(cursor, pl.DataFrame([(*wanted, Decimal(0))], SCHEMA, orient="row"), now)
+
+    lake.commit(write)
 
 
 def show_rates(lake: Lake, snapshot: int, file: duckdb.DuckDBPyConnection) -> None:
@@ -139,102 +110,22 @@ def show_rates(lake: Lake, snapshot: int, file: duckdb.DuckDBPyConnection) -> No
     file.execute(SHOW)
 
 
-def _text(path: Path) -> str:
-    with path.open("rb") as file:
-        head = file.read(4)
-        file.seek(0)
-        raw = _unpacked(path) if head == b"PK\x03\x04" else file.read(MOST_BYTES + 1)
-    if len(raw) > MOST_BYTES:
-        raise RatesError(f"it is larger than {MOST_BYTES:,} bytes, which the ECB's files never are")
-    if not raw.strip():
-        raise RatesError("it is empty")
-    try:
-        return raw.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise RatesError(
-            f"it is no text (UTF-8 fails at byte {error.start:,}); take the ECB's "
-            "eurofxref-hist.csv, or the zip of it"
-        ) from None
+def _store(cursor: duckdb.DuckDBPyConnection, different: pl.DataFrame, now: datetime) -> None:
+    cursor.execute(STORE, [now.astimezone(UTC).replace(tzinfo=None)])
 
 
-def _unpacked(path: Path) -> bytes:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            names = [name for name in archive.namelist() if name.lower().endswith(".csv")]
-            if len(names) != 1:
-                told = ", ".join(names)[:200] or "none"
-                raise RatesError(f"the zip must hold one CSV file; it has {told}")
-            with archive.open(names[0]) as file:
-                return file.read(MOST_BYTES + 1)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
-        # RuntimeError is zipfile's word for an archive with a password.
-        raise RatesError(f"the zip cannot be unpacked ({error}); download it again") from None
-
-
-def _table(text: str) -> tuple[list[str], Iterator[tuple[int, list[str]]]]:
-    """The currencies of the header, and the rows with their lines; cells without blanks around."""
-    # No cell of the ECB's is quoted, and each line ends with a comma.
-    lines = (
-        (line, [cell.strip() for cell in cells.split(",")])
-        for line, cells in enumerate(text.split("\n"), 1)
+def _refuse_jumps(cursor: duckdb.DuckDBPyConnection, different: pl.DataFrame) -> None:
+    found = cursor.execute(JUMPS).fetchone()
+    if found is None:
+        return
+    day, currency, rate, other_day, other, many = found
+    times = max(rate / other, other / rate)
+    shown = f"{times:,.0f}" if times >= 100 else f"{times:.1f}"
+    way = "times" if rate > other else "times less than"
+    against = "stored for that day" if day == other_day else f"of {other_day}"
+    more = f" ({many - 1:,} more like that)" if many > 1 else ""
+    raise RatesError(
+        f"the rate {rate.normalize():f} of {currency} on {day} is {shown} {way} the "
+        f"{other.normalize():f} {against}{more}; --accept-jumps stores rates more than {MOST_JUMP} times "
+        "off, where that is what happened, and --remove takes back a wrong one that is stored"
     )
-    _, header = next(lines)
-    ends = header[-1] == ""
-    columns = header[1 : -1 if ends else None]
-    if header[0] != "Date":
-        raise RatesError(
-            f"line 1 begins with {header[0][:40]!r}; the ECB's files begin with Date and "
-            "the currencies, Date,USD,JPY,…"
-        )
-    if not columns:
-        raise RatesError("line 1 names no currency; it should be Date,USD,JPY,…")
-    for name in columns:
-        if name == "EUR" or name not in CURRENCIES | WITHDRAWN:
-            why = "is what the rates are per" if name == "EUR" else "is no currency of ISO 4217"
-            raise RatesError(f"line 1: the column {name[:40]!r} {why}")
-    if twice := {name for name in columns if columns.count(name) > 1}:
-        raise RatesError(f"line 1: the column {min(twice)} is there more than once")
-
-    def rows() -> Iterator[tuple[int, list[str]]]:
-        for line, cells in lines:
-            if not any(cells):
-                continue
-            if len(cells) != len(header) or (ends and cells[-1]):
-                raise RatesError(
-                    f"line {line} has {len(cells)} cells, the header has {len(header)}; "
-                    "the file may be cut off"
-                )
-            yield line, cells[: 1 + len(columns)]
-
-    return columns, rows()
-
-
-def _day(cell: str, line: int, today: date) -> date:
-    """`2026-11-20`, or `20 November 2026` as in the file of one day."""
-    match = DAY.fullmatch(cell)
-    try:
-        if match is None:
-            raise ValueError
-        if match["month"]:
-            day = date(int(match["year"]), 1 + MONTHS.index(match["month"]), int(match["day"]))
-        else:
-            day = date.fromisoformat(cell)
-    except ValueError:
-        raise RatesError(
-            f"line {line}: {cell[:40]!r} is no day; it should be 2026-11-20 or 20 November 2026"
-        ) from None
-    if day > today:
-        raise RatesError(f"line {line}: the day {day} is in the future")
-    return day
-
-
-def _units(cell: str, currency: str, line: int) -> int:
-    """The rate in units of 10^-PLACES."""
-    match = RATE.fullmatch(cell)
-    units = int(match[1]) * 10**PLACES + int((match[2] or "").ljust(PLACES, "0")) if match else 0
-    if not units:
-        raise RatesError(
-            f"line {line}: the rate {cell[:40]!r} of {currency} is no positive decimal of up to 12 "
-            f"digits before and {PLACES} after the point; N/A stands for none"
-        )
-    return units

@@ -71,6 +71,7 @@ class Filters:
     currency: str | None = None
     min_price: Decimal | None = None
     max_price: Decimal | None = None
+    on_deal: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -135,24 +136,36 @@ def _any(queries: Iterable[Query], least: int = 1) -> Query:
     return Query.boolean_query([(Occur.Should, query) for query in queries], least)
 
 
+def _but(query: Query) -> Query:
+    return Query.boolean_query([(Occur.Must, Query.all_query()), (Occur.MustNot, query)])
+
+
 def _widest(levels: Iterable[_Level]) -> list[Query]:
     """Queries with the same union as all of `levels`, the fewest known."""
     return list({level.family: level.query for level in levels}.values())
 
 
 class SearchIndex:
-    """One version of the index, open for reading; threads may share it."""
+    """One version of the index, open for reading; threads may share it.
 
-    def __init__(self, index: Index) -> None:
+    `on_deal`: ids of the products that the filter of that name means. They come from beside the index,
+    since they change with time alone, and the documents of such products do not."""
+
+    def __init__(self, index: Index, on_deal: Sequence[int] = ()) -> None:
         self._schema = index.schema
+        self._on_deal = (
+            Query.term_set_query(self._schema, "pid", list(on_deal))
+            if on_deal
+            else Query.empty_query()
+        )
         self._searcher = index.searcher()
         self._known: dict[str, list[_Level]] = {}
 
     @classmethod
-    def open(cls, folder: Path) -> Self:
+    def open(cls, folder: Path, on_deal: Sequence[int] = ()) -> Self:
         index = open_index(folder)
         index.config_reader("manual")  # a version never changes
-        return cls(index)
+        return cls(index, on_deal)
 
     def search(self, text: str, filters: Filters, *, limit: int, offset: int) -> SearchPage:
         """Hits `offset` to `offset + limit`; text without a letter or digit has none."""
@@ -302,6 +315,8 @@ class SearchIndex:
             "currency": filters.currency,
         }
         narrow = [self._term(field, slug) for field, slug in terms.items() if slug is not None]
+        if filters.on_deal is not None:
+            narrow.append(self._on_deal if filters.on_deal else _but(self._on_deal))
         if filters.min_price is not None or filters.max_price is not None:
             low = _units(filters.min_price or Decimal(0), ROUND_CEILING)
             most = Decimal("Infinity") if filters.max_price is None else filters.max_price

@@ -381,13 +381,13 @@ def of_group(
     compared = [prices for prices in shops.values() if len(prices) > 1]
     found = {
         "offers": len(fresh),
-        "promotion_share": promoted / len(fresh) if fresh else None,
-        "list_price_share": (
+        "promotion_ratio": promoted / len(fresh) if fresh else None,
+        "list_price_ratio": (
             sum(offer["list_price"] > offer["price"] for offer in fresh) / len(fresh)
             if fresh
             else None
         ),
-        "changes_per_month": moved / (seconds / (30 * DAY)) if seconds else None,
+        "changes_per_month": moved / (seconds / (30.4375 * DAY)) if seconds else None,
         "median_spell_days": median(spells) / DAY if spells else None,
         "spells": len(spells),
     }
@@ -420,10 +420,10 @@ def between(compared: list[dict[str, int]]) -> dict[str, Any]:
     spreads = [(max(p.values()) - min(p.values())) / min(p.values()) for p in compared]
     variations = [pstdev(map(float, p.values())) / mean(map(float, p.values())) for p in compared]
     return {
-        "spread": median(spreads) if spreads else None,
-        "variation": median(variations) if variations else None,
-        "price_position": None,
-        "cheapest_share": None,
+        "spread_ratio": median(spreads) if spreads else None,
+        "variation_ratio": median(variations) if variations else None,
+        "price_position_ratio": None,
+        "cheapest_ratio": None,
         "compared": len(compared),
     }
 
@@ -436,9 +436,9 @@ def position(retailer: str, compared: list[dict[str, int]]) -> dict[str, Any]:
             ratios.append(math.log(prices[retailer] / median(others)))
             cheapest += prices[retailer] <= min(others)
     return {
-        "spread": None,
-        "variation": None,
-        "price_position": math.exp(mean(ratios)) if ratios else None,
-        "cheapest_share": cheapest / len(ratios) if ratios else None,
+        "spread_ratio": None,
+        "variation_ratio": None,
+        "price_position_ratio": math.exp(mean(ratios)) if ratios else None,
+        "cheapest_ratio": cheapest / len(ratios) if ratios else None,
         "compared": len(ratios),
     }

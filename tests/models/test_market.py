@@ -240,17 +240,17 @@ def test_shops_apart_by_hand() -> None:
     figures = market_figures(slow.timeline({}), frame, products(1, 2, 3, slug="tea"), AS_OF)
     euro = figures.filter(pl.col("currency") == "EUR")
     dollar = of_all(figures.filter(pl.col("currency") == "USD"), "cedar")
-    assert (dollar["offers"], dollar["compared"], dollar["price_position"]) == (1, 0, None)
+    assert (dollar["offers"], dollar["compared"], dollar["price_position_ratio"]) == (1, 0, None)
     alder = of_all(euro, "alder")
-    assert alder["price_position"] == pytest.approx(math.sqrt(90 / 110 * 1))
-    assert (alder["cheapest_share"], alder["compared"], alder["offers"]) == (1, 2, 4)
+    assert alder["price_position_ratio"] == pytest.approx(math.sqrt(90 / 110 * 1))
+    assert (alder["cheapest_ratio"], alder["compared"], alder["offers"]) == (1, 2, 4)
     birch = of_all(euro, "birch", "tea")
-    assert birch["price_position"] == pytest.approx(math.sqrt(100 / 105 * 1))
-    assert (birch["cheapest_share"], birch["compared"]) == (0.5, 2)
+    assert birch["price_position_ratio"] == pytest.approx(math.sqrt(100 / 105 * 1))
+    assert (birch["cheapest_ratio"], birch["compared"]) == (0.5, 2)
     market = of_all(euro, slug="tea")
-    assert market["spread"] == pytest.approx((30 / 90 + 0) / 2)
-    assert market["variation"] == pytest.approx(math.sqrt(1400 / 9) / (310 / 3) / 2)
-    assert (market["compared"], market["offers"], market["price_position"]) == (2, 7, None)
+    assert market["spread_ratio"] == pytest.approx((30 / 90 + 0) / 2)
+    assert market["variation_ratio"] == pytest.approx(math.sqrt(1400 / 9) / (310 / 3) / 2)
+    assert (market["compared"], market["offers"], market["price_position_ratio"]) == (2, 7, None)
 
 
 def test_promotions_changes_and_spells_by_hand() -> None:
@@ -271,12 +271,12 @@ def test_promotions_changes_and_spells_by_hand() -> None:
     rows = [offer(1, 1, "alder", 80, list_price=100), offer(2, 1, "birch", 80, list_price=80)]
     figures = market_figures(timeline, pl.DataFrame(rows, schema=OFFERS), products(1), now)
     market = of_all(figures)
-    assert market["promotion_share"] == 0.5
-    assert market["list_price_share"] == 0.5
-    assert market["changes_per_month"] == pytest.approx(2 / (170 / 30))
+    assert market["promotion_ratio"] == 0.5
+    assert market["list_price_ratio"] == 0.5
+    assert market["changes_per_month"] == pytest.approx(2 / (170 / 30.4375))
     # 70 and 10 days; the first and the last spell are cut off, and so are both of offer 2.
     assert (market["median_spell_days"], market["spells"]) == (40, 2)
-    assert of_all(figures, "birch")["promotion_share"] == 0
+    assert of_all(figures, "birch")["promotion_ratio"] == 0
     assert of_all(figures, "birch")["median_spell_days"] is None
 
 
@@ -284,8 +284,8 @@ def test_a_price_seen_once_is_the_usual_one() -> None:
     timeline = slow.timeline({1: [(AS_OF - DAY, AS_OF, 50)], 2: [(AS_OF - DAY, AS_OF - DAY, 100)]})
     rows = [offer(1, 1, "alder", 50), offer(2, 1, "birch", 90)]
     figures = market_figures(timeline, pl.DataFrame(rows, schema=OFFERS), products(1), AS_OF)
-    assert of_all(figures, "birch")["promotion_share"] == 1
-    assert of_all(figures, "alder")["promotion_share"] == 0
+    assert of_all(figures, "birch")["promotion_ratio"] == 1
+    assert of_all(figures, "alder")["promotion_ratio"] == 0
 
 
 @pytest.mark.parametrize("seed", SEEDS)
@@ -312,8 +312,8 @@ def test_hourly_changes_and_huge_prices_stay_finite() -> None:
     figures = market_figures(timeline, pl.DataFrame(rows, schema=OFFERS), products(1), AS_OF)
     market = of_all(figures)
     assert market["median_spell_days"] == pytest.approx(1 / 24)
-    assert market["changes_per_month"] == pytest.approx(30 * 24 * 1999 / 2000)
-    assert market["spread"] == pytest.approx(1e16)
+    assert market["changes_per_month"] == pytest.approx(30.4375 * 24 * 1999 / 2000)
+    assert market["spread_ratio"] == pytest.approx(1e16)
     numbers = figures.select(pl.selectors.float())
     assert numbers.select(pl.all().is_finite().all()).row(0) == (True,) * numbers.width
 

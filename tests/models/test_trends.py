@@ -47,18 +47,18 @@ def test_theil_sen_by_hand() -> None:
 def test_an_outlier_does_not_bend_the_line() -> None:
     rising = [round(10_000 * 1.01**week) for week in range(14)]
     steady = trend_of(steps(rising))
-    assert steady["change_per_30_days"] == pytest.approx(1.01 ** (30 / 7) - 1, rel=1e-3)
+    assert steady["change_per_30d_ratio"] == pytest.approx(1.01 ** (30 / 7) - 1, rel=1e-3)
     assert (steady["strength"], steady["direction"], steady["points"]) == (1, "rising", 13)
     rising[10] *= 9
     bent = trend_of(steps(rising))
-    assert bent["change_per_30_days"] == pytest.approx(1.01 ** (30 / 7) - 1, rel=0.05)
+    assert bent["change_per_30d_ratio"] == pytest.approx(1.01 ** (30 / 7) - 1, rel=0.05)
     assert bent["direction"] == "rising"
     assert trend_of(steps(rising[::-1]))["direction"] == "falling"
 
 
 def test_flat_is_what_moves_too_little_or_without_agreement() -> None:
     assert trend_of(steps([100] * 14)) == {
-        "series": 7, "days": 90, "change_per_30_days": 0, "strength": 0, "direction": "flat",
+        "series": 7, "days": 90, "change_per_30d_ratio": 0, "strength": 0, "direction": "flat",
         "points": 13,
     }  # fmt: skip
     # The line rises by 0.9 % over 90 days, and by 1.1 %: only the second is a trend.
@@ -69,7 +69,7 @@ def test_flat_is_what_moves_too_little_or_without_agreement() -> None:
     # Up and down by 30 %, a little higher in the end: large steps, no agreement.
     saw = [1300, 1000, 1250, 1100, 1350, 1050, 1200, 1150, 1320, 1120, 1310, 1010, 1340]
     found = trend_of(steps(saw))
-    assert abs(found["change_per_30_days"]) * 3 > 0.01
+    assert abs(found["change_per_30d_ratio"]) * 3 > 0.01
     assert abs(found["strength"]) < 0.4
     assert found["direction"] == "flat"
 
@@ -78,7 +78,7 @@ def test_too_few_points_tell_nothing() -> None:
     for weeks, direction in ((7, None), (8, "rising")):
         found = trend_of(steps([100 + each for each in range(weeks)]))
         assert (found["points"], found["direction"]) == (weeks, direction)
-        assert (found["change_per_30_days"] is None) == (direction is None)
+        assert (found["change_per_30d_ratio"] is None) == (direction is None)
     # Over a year every second week is read: 27 samples, of which 13 must be known.
     assert trend_of(steps([100] * 26), 365)["points"] == 13
     assert trend_of(steps([100] * 26), 365)["direction"] == "flat"
@@ -119,7 +119,7 @@ def test_trend_of_a_category() -> None:
     earlier = category_trends(category_index(timeline, of, AS_OF), AS_OF - 11 * WEEK, [90])
     assert earlier["points"].to_list() == [10, 10]
     # The first week in the window may be known in part only.
-    assert found["change_per_30_days"][0] == pytest.approx(1.02 ** (30 / 7) - 1, rel=0.01)
+    assert found["change_per_30d_ratio"][0] == pytest.approx(1.02 ** (30 / 7) - 1, rel=0.01)
 
 
 # --- seasons --------------------------------------------------------------------------------------
@@ -142,11 +142,11 @@ def test_cheap_fridays() -> None:
         ]
     of = pl.DataFrame([(1, "EUR", "tea")], schema=PRODUCTS, orient="row")
     found = by_place(seasonality(slow.timeline({1: known}), of, AS_OF), "weekday", "tea")
-    assert found[4]["effect"] == pytest.approx(0.8 ** (6 / 7))
-    assert [found[day]["effect"] for day in (0, 1, 2, 3, 5, 6)] == pytest.approx(
+    assert found[4]["effect_ratio"] == pytest.approx(0.8 ** (6 / 7))
+    assert [found[day]["effect_ratio"] for day in (0, 1, 2, 3, 5, 6)] == pytest.approx(
         [0.8 ** (-1 / 7)] * 6
     )
-    assert [found[day]["drop_share"] for day in range(7)] == [0, 0, 0, 0, 1, 0, 0]
+    assert [found[day]["drop_ratio"] for day in range(7)] == [0, 0, 0, 0, 1, 0, 0]
     assert (found[0]["observations"], found[0]["series"]) == (10, 1)
     # Seven weeks are too few; a week in which an hour is unknown is none.
     assert seasonality(slow.timeline({1: known[:21]}), of, AS_OF).is_empty()
@@ -166,8 +166,8 @@ def test_weekdays_equal_the_oracle(seed: int) -> None:
     assert list(found.select("category_slug", "currency", "place").iter_rows()) == sorted(expected)
     for row in found.to_dicts():
         effect, share, weeks, series = expected[row["category_slug"], row["currency"], row["place"]]
-        assert row["effect"] == pytest.approx(effect, rel=1e-9)
-        assert row["drop_share"] == (share if share is None else pytest.approx(share))
+        assert row["effect_ratio"] == pytest.approx(effect, rel=1e-9)
+        assert row["drop_ratio"] == (share if share is None else pytest.approx(share))
         assert (row["observations"], row["series"]) == (weeks, series)
 
 
@@ -191,13 +191,13 @@ def test_a_month_against_its_year() -> None:
     assert sorted(found) == list(range(1, 13))
     for place, row in found.items():
         december = 1.2 ** (11 / 12) if place == 12 else 1.2 ** (-1 / 12)
-        assert row["effect"] == pytest.approx(december, rel=1e-6)
-        assert (row["observations"], row["agreement"], row["series"]) == (3, 1, 1)
-        assert row["drop_share"] is None
+        assert row["effect_ratio"] == pytest.approx(december, rel=1e-6)
+        assert (row["observations"], row["agreement_ratio"], row["series"]) == (3, 1, 1)
+        assert row["drop_ratio"] is None
     # A level that moved once is no season: the years do not agree.
     once = [1.0] * 20 + [1.3] * 6
     found = by_place(seasonality(months(once), of, AS_OF), "month")
-    assert (found[4]["observations"], found[4]["agreement"]) == (2, 0.5)
+    assert (found[4]["observations"], found[4]["agreement_ratio"]) == (2, 0.5)
     # 24 whole months are needed: with the first month of all and that of AS_OF, 26.
     assert by_place(seasonality(months(levels[-26:]), of, AS_OF), "month")
     assert not by_place(seasonality(months(levels[-25:]), of, AS_OF), "month")
@@ -231,12 +231,12 @@ def test_a_follower_by_hand() -> None:
     assert (leader["leader"], leader["follower"], leader["products"]) == ("alder", "birch", 1)
     assert (leader["changes"], leader["together"], leader["followed"]) == (5, 1, 3)
     assert leader["median_lag_days"] == 3
-    assert leader["followed_share"] == 3 / 4
+    assert leader["followed_ratio"] == 3 / 4
     # Each of birch's five moves is within the next 7 days of 7 days; of 193 (0 to 192) 35 are such.
-    assert leader["chance_share"] == pytest.approx(35 / 193)
+    assert leader["chance_ratio"] == pytest.approx(35 / 193)
     assert leader["lead_ratio"] == pytest.approx(0.75 / (35 / 193))
     assert (follower["leader"], follower["changes"], follower["together"]) == ("birch", 5, 1)
-    assert (follower["followed"], follower["followed_share"]) == (0, 0)
+    assert (follower["followed"], follower["followed_ratio"]) == (0, 0)
     assert follower["median_lag_days"] is None
 
 
@@ -247,7 +247,7 @@ def test_only_the_same_direction_follows() -> None:
     offers = pl.DataFrame(rows, schema=OFFERS, orient="row")
     found = lead_follow(timeline, offers, AS_OF, fewest_products=1)
     assert found["followed"].to_list() == [0, 0]
-    assert found["chance_share"].to_list() == [0, 0]
+    assert found["chance_ratio"].to_list() == [0, 0]
     assert found["lead_ratio"].to_list() == [None, None]
 
 
@@ -286,10 +286,10 @@ def test_lead_follow_equals_the_oracle(seed: int, days: int) -> None:
         counts = tuple(row[name] for name in ("products", "changes", "together", "followed"))
         assert counts == wanted[:4], row
         chance, lag = wanted[4:]
-        assert row["chance_share"] == (chance if chance is None else pytest.approx(chance))
+        assert row["chance_ratio"] == (chance if chance is None else pytest.approx(chance))
         assert row["median_lag_days"] == lag
         apart = counts[1] - counts[2]
-        assert row["followed_share"] == (counts[3] / apart if apart else None)
+        assert row["followed_ratio"] == (counts[3] / apart if apart else None)
         if chance and apart:
             assert row["lead_ratio"] == pytest.approx(counts[3] / apart / chance)
         else:

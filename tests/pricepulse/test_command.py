@@ -272,6 +272,18 @@ def test_rates(data: Path, feed: Path, tmp_path: Path) -> None:
             ("2026-11-20", "JPY", "178.050000"),
             ("2026-11-20", "USD", "1.153200"),
         ]
+    file.write_text("Date,USD\n2026-11-21,1153\n")
+    refused(
+        run(data, "rates", file), 2, f"{file}: the rate 1153 of USD on 2026-11-21 is 1,000 times"
+    )
+    assert "1 rate new\n" in run(data, "rates", "--accept-jumps", file).stdout
+    removed = run(data, "rates", "--remove", "usd", "2026-11-21")
+    assert removed.stdout.startswith(
+        "the rate of USD on 2026-11-21 is removed\nincremental build: "
+    )
+    refused(run(data, "rates", "--remove", "USD", "2026-11-21"), 2, "no rate of USD on 2026-11-21")
+    for given in ([], [file, "--remove", "USD", "2026-11-21"], ["--remove", "USD", "21.11.2026"]):
+        assert run(data, "rates", *given).returncode == 2
 
 
 def test_rates_beside_a_server(data: Path, feed: Path, tmp_path: Path) -> None:

@@ -87,6 +87,17 @@ SHELF = [
 ]
 
 
+def test_the_score_is_of_the_best_offer_shown(pipeline: Pipeline) -> None:
+    """20 until a week ago and 15 since, in euro; 16 dollars elsewhere."""
+    reduced = [seen("eur", ago, "15" if ago < 7 else "20", "EUR") for ago in range(60, -1, -1)]
+    shelf = [*reduced, seen("dear", 0, "30", "EUR"), seen("usd", 0, "16", "USD")]
+    with opened(pipeline, shelf, HAND) as client:
+        plain, dollars = ask(client), ask(client, currency="USD")
+    assert (plain["best"]["sku"], dollars["best"]["sku"]) == ("eur", "usd")
+    assert plain["score"] > 0
+    assert dollars["score"] is None  # the cheapest is another offer now, and no deal
+
+
 def test_a_page_in_dollars(pipeline: Pipeline) -> None:
     with opened(pipeline, SHELF, HAND) as client:
         plain = ask(client)
@@ -176,9 +187,32 @@ def test_currencies_that_are_none(pipeline: Pipeline) -> None:
 def test_without_rates_it_says_where_they_come_from(pipeline: Pipeline) -> None:
     with opened(pipeline, SHELF, {}) as client:
         for below in ("", "/history"):
-            told = problem(client.get(address(client) + below, params={"currency": "EUR"}), 400)
+            told = problem(client.get(address(client) + below, params={"currency": "GBP"}), 400)
             assert "`pricepulse rates FILE`" in told["errors"][0]["detail"]
         assert ask(client)["conversion"] is None
+
+
+def test_a_product_in_its_own_currency_needs_no_rates(pipeline: Pipeline) -> None:
+    with opened(pipeline, SHELF, {}) as client:
+        plain = ask(client)
+        page = ask(client, currency="eur")
+        for resolution in ("spells", "month"):
+            history = ask(client, "/history", resolution=resolution, currency="EUR")
+            assert {each["sku"] for each in history["series"]} == {"eur", "big"}
+            assert history["conversion"]["left_out"] == 7
+    assert plain["currency"] == page["currency"] == "EUR"
+    assert (page["best"]["sku"], page["best"]["price"]) == ("eur", 10)
+    assert {each["sku"] for each in page["offers"]} == {"eur", "big"}
+    assert page["conversion"] == {
+        "currency": "EUR", "rates_of": None, "source": SOURCE, "left_out": 7
+    }  # fmt: skip
+
+
+def test_lookup_converts_as_the_page_does(pipeline: Pipeline) -> None:
+    with opened(pipeline, SHELF, HAND) as client:
+        query = {"retailer": "shop", "sku": "jpy", "currency": "usd"}
+        found = client.get("/api/v1/products/lookup", params=query)
+        assert exact(found) == ask(client, currency="USD")
 
 
 # Histories

@@ -59,6 +59,8 @@ def test_moves_are_those_of_the_spells(served: Served, days: int, address: str, 
     }
     assert found == pytest.approx(expected, abs=0.0001)
     assert days == 1 or len(found) > 3
+    verdicts = {each["offer_id"]: each["verdict"] for each in served.walk("/deals")}
+    assert all(each["verdict"] == verdicts.get(each["offer_id"]) for each in items)
     sizes = [abs(each["change_ratio"]) for each in items]
     assert sizes == sorted(sizes, reverse=True)
 
@@ -132,9 +134,9 @@ def test_a_build_of_an_older_release_is_no_fault(pipeline: Pipeline) -> None:
     path = pipeline.version() / "warehouse.duckdb"
     path.chmod(0o644)
     with duckdb.connect(str(path)) as file:
-        file.execute("DROP TABLE price_move")
+        file.execute("DROP TABLE market")
     with serving(pipeline.folder) as client:
-        answer = client.get("/api/v1/price-drops")
+        answer = client.get("/api/v1/insights/market")
         assert (answer.status_code, answer.headers["retry-after"]) == (503, "5")
         assert client.get("/api/v1/products").status_code == 200
     (pipeline.version() / "trend.arrow").unlink()
@@ -145,4 +147,4 @@ def test_a_build_of_an_older_release_is_no_fault(pipeline: Pipeline) -> None:
         pipeline.build(full=True)
         while client.get("/api/v1/products").status_code == 503:
             pass
-        assert client.get("/api/v1/price-drops").status_code == 200
+        assert client.get("/api/v1/insights/market").status_code == 200

@@ -83,7 +83,7 @@ def test_side_by_side(shop: Served) -> None:
     large, fell, bare = found["items"]
     assert large["category_path"] == ["Drinks", "Tea"]
     assert (fell["price"], fell["usual_price"], fell["lowest_year"]) == (5, 10, 5)
-    assert (fell["highest_year"], fell["all_time_low"], fell["percentile"]) == (10, 5, 0)
+    assert (fell["highest_year"], fell["lowest_ever"], fell["percentile"]) == (10, 5, 0)
     assert (bare["title"], bare["percentile"]) == (None, 0)
     told = shop.refused("/products/compare", 404, ids=f"{wanted[0]},77")
     assert "77" in told["detail"]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,7 @@ from litestar.routes import HTTPRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from pricepulse.app import create_app
+from pricepulse.errors import WORDS
 from pricepulse.settings import Settings
 from tests.served import KEY, KEY_HEADER, Served, shared_server
 
@@ -124,6 +126,39 @@ def test_money_is_a_number_and_ids_are_text(document: Any) -> None:
     assert offer["offer_id"] == {"type": "string"}
     assert offer["observed_at"] == {"type": "string", "format": "date-time"}
     assert all(name.isidentifier() for name in schemas)
+
+
+def test_no_error_shows_a_pattern(document: Any) -> None:
+    """Wherever the document has one, errors.py has words for it."""
+    patterns = set(re.findall(r'"pattern": ("(?:[^"\\]|\\.)*")', json.dumps(document)))
+    assert len(patterns) > 8
+    for pattern in patterns:
+        words = WORDS[f"Expected str matching regex {json.loads(pattern)!r}"]
+        assert words.startswith("must be ")
+
+
+@pytest.mark.parametrize(
+    ("address", "query", "told"),
+    [
+        ("/products", {"currency": "euro"}, "must be the three letters of an ISO 4217 code"),
+        ("/products", {"min_price": "1,50"}, "must be a price like 19.99"),
+        ("/products", {"sort": "cheap"}, "must be one of title, price, -price, change_30d"),
+        ("/products/compare", {"ids": "a,b"}, "must be product ids separated by commas"),
+        ("/deals", {"verdict": "real"}, "must be one of genuine, inflated, unproven"),
+    ],
+)
+def test_what_would_be_right_is_said(
+    served: Served, address: str, query: dict[str, str], told: str
+) -> None:
+    refused = served.refused(address, 400, **query)
+    assert refused["errors"][0]["detail"].startswith(told)
+    assert "regex" not in refused["detail"]
+
+
+def test_the_one_share_that_is_no_fraction_says_so(document: Any) -> None:
+    for schema in ("Statistics", "Compared"):
+        percentile = document["components"]["schemas"][schema]["properties"]["percentile"]
+        assert percentile["description"].startswith("0 to 100, not a fraction")
 
 
 def test_a_png_is_bytes_and_an_svg_is_text(document: Any) -> None:

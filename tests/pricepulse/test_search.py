@@ -71,6 +71,20 @@ def test_search_takes_the_filters_of_products(
     assert [item["product_id"] for item in found] == [p for p in hits if fits(known[p], query)]
 
 
+def test_search_by_deal_is_what_the_items_say(served: Served) -> None:
+    whole = served.walk("/search", q="organic classic tea")
+    for asked in ("true", "false"):
+        mine = [each for each in whole if (each["score"] is not None) == (asked == "true")]
+        assert mine
+        assert served.walk("/search", q="organic classic tea", on_deal=asked, limit=7) == mine
+        found = served.get("/search", q="organic classic tea", on_deal=asked)
+        assert found["total"] == len(mine)
+        counted = Counter(shop for each in mine for shop in each["retailers"])
+        facets = {each["value"]: each["count"] for each in found["facets"]["retailer"]}
+        assert facets == counted
+    served.refused("/search", 400, q="tea", on_deal="1")
+
+
 def test_search_pages_have_no_repeats_and_no_holes(served: Served) -> None:
     whole = served.get("/search", q="organic", limit=200)
     assert whole["total"] > 5

@@ -45,14 +45,13 @@ def assert_window(said: Any, made: oracle_prices.Statistics | None, ids: Ids, ab
 
 def test_every_product_as_the_oracle_has_it(served: Served) -> None:
     market, ids = served.market, Ids(Pipeline.reading(served.folder))
-    assert market.as_of is not None
     judged = 0
     for offers in market.products().values():
         (number,) = {ids.product[offer] for offer in offers}
         said = served.get(f"/products/{number}/stats")
         timeline = product_timeline(market, offers, ids)
         for name, days in WINDOWS.items():
-            made = oracle_prices.statistics(timeline, market.as_of, days)
+            made = oracle_prices.statistics(timeline, oracle_prices.end_of(market, offers), days)
             assert_window(said["windows"][name], made, ids, (offers, name))
             if name == "365d":
                 cheaper = made.cheaper_ratio if made else None
@@ -71,7 +70,7 @@ def test_every_product_as_the_oracle_has_it(served: Served) -> None:
             mine = oracle_prices.offer_timeline(market, offer)
             assert each["fresh"] == bool(mine and mine[-1].now)
             for name, days in WINDOWS.items():
-                made = oracle_prices.statistics(mine, market.as_of, days)
+                made = oracle_prices.statistics(mine, oracle_prices.end_of(market, {offer}), days)
                 assert_window(each["windows"][name], made, ids, (offer, name))
             same = market.offers[offer].spells[-1].currency == ids.currency[number]
             deal = oracle_prices.deal(market, offer, best if same else None)

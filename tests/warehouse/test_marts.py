@@ -17,6 +17,7 @@ from tests.deal_cases import CASES
 from tests.marts import Ids, assert_marts, rows_by
 from tests.pipeline import Pipeline
 from tests.served import look
+from tests.warehouse.test_build import assert_incremental_is_full
 
 NOW = datetime(2026, 6, 1, 12)
 DAY = timedelta(days=1)
@@ -102,6 +103,32 @@ def test_dense_markets_built_step_by_step(pipeline: Pipeline) -> None:
     grounds = assert_marts(oracle.Market(rows), pipeline)
     assert len(grounds) >= 4, grounds
     assert sum(grounds.values()) >= 30, grounds
+
+
+@pytest.mark.slow
+def test_a_day_in_small_batches(pipeline: Pipeline) -> None:
+    """Within a day only what is affected is made anew: looked at, late, in another product, or grown
+    stale by the hour; each build equals one from the beginning."""
+    midnight = NOW.replace(hour=0)
+    rows = [row for row in dense(2) if row["observed_at"] < midnight]
+    today = [row for row in rows if row["observed_at"] >= midnight - DAY]
+    late = [row | {"observed_at": row["observed_at"] - 2 * DAY} for row in today[5:7]]
+    batches = [today[at : at + 3] for at in range(0, len(today), 3)]
+    batches = [*batches[:3], late, *batches[3:]]
+    assert len(batches) > 6
+    pipeline.put(rows[: -len(today)])
+    pipeline.build()
+    stale = pipeline.query("SELECT count(*) FROM offer_stats WHERE price_since IS NULL")
+    for number, batch in enumerate(batches):
+        pipeline.put(batch)
+        if number == 4:
+            first, other = (
+                pipeline.query("SELECT offer_id, product_id FROM offer ORDER BY 1")[at]
+                for at in (7, 60)
+            )
+            pipeline.link(first[0], other[1], NOW)
+        assert_incremental_is_full(pipeline)
+    assert pipeline.query("SELECT count(*) FROM offer_stats WHERE price_since IS NULL") != stale
 
 
 @pytest.mark.slow

@@ -19,11 +19,11 @@ from tests import oracle_rates
 from tests.oracle_rates import Table, ecb, working_days
 from tests.pipeline import NOW, Pipeline
 from tests.warehouse.test_build import assert_incremental_is_full, look
-from warehouse import rates as reading
+from warehouse import rates_file as reading
 from warehouse.connection import Reader
 from warehouse.conversion import Pair, Rates
 from warehouse.currencies import CURRENCIES
-from warehouse.rates import RatesError, RatesFile, read_rates
+from warehouse.rates_file import RatesError, RatesFile, read_rates
 
 TODAY = NOW.date()
 FRIDAY = date(2026, 11, 20)
@@ -232,6 +232,63 @@ def test_a_correction_counts_whatever_the_clock_says(pipeline: Pipeline) -> None
     assert pipeline.put_rates(ecb(first), now=NOW - timedelta(days=1)) == (0, 1)
     assert_incremental_is_full(pipeline)
     assert shown(pipeline) == with_euro(first)
+
+
+def test_a_rate_that_jumps_is_refused_unless_accepted(pipeline: Pipeline) -> None:
+    days = [FRIDAY - timedelta(days=back) for back in range(3)]
+    true: Table = {day: {"USD": Decimal("1.15"), "JPY": Decimal(178)} for day in days}
+    pipeline.put_rates(ecb({days[2]: true[days[2]]}))
+    snapshot = pipeline.lake.snapshot()
+    far = {days[1]: {"USD": Decimal(1150), "JPY": Decimal("1.78")}}
+    for table, told in (
+        (
+            far,
+            "JPY on 2026-11-19 is 100 times less than the 178 of 2026-11-18 (1 more like that); ",
+        ),
+        (
+            {days[1]: {"USD": Decimal(1150)}},
+            "1150 of USD on 2026-11-19 is 1,000 times the 1.15 of 2026",
+        ),
+        (
+            {days[2]: {"USD": Decimal(115)}},
+            "USD on 2026-11-18 is 100 times the 1.15 stored for that day",
+        ),
+        ({days[0]: true[days[0]], **far}, "JPY on 2026-11-19 is 100 times less"),
+    ):
+        with pytest.raises(RatesError, match="--accept-jumps") as refused:
+            pipeline.put_rates(ecb(table))
+        assert told in str(refused.value)
+    assert pipeline.lake.snapshot() == snapshot
+    with pytest.raises(RatesError, match=r"10\.845 of USD on 2026-11-19 is 9\.4 times the 1\.15 "):
+        pipeline.put_rates(ecb({days[1]: {"USD": Decimal("10.845")}}))  # slipped by one place
+    assert pipeline.put_rates(ecb({days[1]: {"USD": Decimal("3.4")}})) == (1, 0)
+    assert pipeline.put_rates(ecb(far), accept_jumps=True) == (1, 1)
+    assert pipeline.put_rates(ecb(far)) == (0, 0), "what is stored is not asked again"
+    with pytest.raises(RatesError, match="the 1150 of 2026-11-19"):
+        pipeline.put_rates(ecb({days[0]: {"USD": Decimal("1.15")}}))
+    for currency in ("USD", "JPY"):
+        pipeline.remove_rate(days[1], currency)
+    assert pipeline.put_rates(ecb(true)) == (4, 0)
+
+
+def test_a_rate_is_removed_until_it_comes_again(pipeline: Pipeline) -> None:
+    table = working_days(FRIDAY, 30)
+    pipeline.put([look(0, "5", currency="USD")])
+    pipeline.put_rates(ecb(table))
+    pipeline.put_rates(ecb({TODAY: {"USD": Decimal("1.2")}}))
+    pipeline.build()
+    pipeline.remove_rate(FRIDAY, "USD")
+    pipeline.remove_rate(TODAY, "USD")
+    removed = table | {FRIDAY: {n: rate for n, rate in table[FRIDAY].items() if n != "USD"}}
+    assert_incremental_is_full(pipeline)
+    assert shown(pipeline) == with_euro(removed), "and no euro on a day without rates"
+    for day, currency in ((FRIDAY, "USD"), (FRIDAY, "CHF"), (date(1990, 1, 1), "USD")):
+        with pytest.raises(RatesError, match=f"no rate of {currency} on {day}"):
+            pipeline.remove_rate(day, currency)
+    pipeline.lake.merge_small_files()
+    assert pipeline.put_rates(ecb(table)) == (1, 0)
+    assert_incremental_is_full(pipeline)
+    assert shown(pipeline) == with_euro(table)
 
 
 def test_rates_survive_merging(pipeline: Pipeline) -> None:

@@ -1,9 +1,8 @@
-"""The market: price indices, figures by category and retailer, trends, seasons, anomalies."""
+"""The market: price indices, figures by category and retailer, trends, seasons."""
 
 from typing import Any
 
 from warehouse.connection import Version
-from warehouse.queries.products import OF_CATEGORY
 
 INDEX = """
 FROM category_index WHERE category_slug = $category AND ($currency IS NULL OR currency = $currency)
@@ -51,17 +50,6 @@ SELECT verdict, count(*) AS deals FROM deal WHERE retailer = ? GROUP BY ALL
 LEADS = """
 FROM lead_follow WHERE leader = $retailer OR follower = $retailer ORDER BY lead_ratio DESC, leader, follower
 """
-ANOMALIES = f"""
-SELECT a.* EXCLUDE (brand_slug) FROM anomaly AS a, build AS b
-WHERE began_at >= b.as_of - to_days($days) AND severity >= $min_severity
-    AND ($kind IS NULL OR kind = $kind) AND ($retailer IS NULL OR retailer = $retailer)
-    AND {OF_CATEGORY}
-ORDER BY {{order}} LIMIT $limit OFFSET $offset
-"""
-ORDERS = {
-    "newest": "began_at DESC, severity DESC, offer_id, kind",
-    "severity": "severity DESC, began_at DESC, offer_id, kind",
-}
 Rows = list[dict[str, Any]]
 
 
@@ -87,9 +75,3 @@ def retailer_figures(version: Version, retailer: str) -> tuple[Rows, dict[str, A
         version.query(CLAIMS, [retailer]),
         version.query(LEADS, {"retailer": retailer}),
     )
-
-
-def anomalies(version: Version, order: str, **asked: Any) -> Rows:
-    """`asked`: days, kind, retailer, category, min_severity, limit, offset; `order` one of ORDERS."""
-    rows = version.query(ANOMALIES.format(order=ORDERS[order]), asked)
-    return version.columns.described(rows)

@@ -39,8 +39,8 @@ TRENDING = f"""
 WITH moved AS (
     SELECT p.*, best.price AS price_before, p.best_price / best.price - 1 AS change_ratio,
         CASE WHEN p.best_price < best.price THEN 1 - p.no_dearer_ratio ELSE p.cheaper_ratio END AS rarity
-    FROM best_price AS best JOIN {LISTED} AS p USING (product_id), build AS b
-    WHERE best.start_at <= b.as_of - to_days($days) AND best.until_at > b.as_of - to_days($days)
+    FROM best_price AS best JOIN {LISTED} AS p USING (product_id)
+    WHERE best.start_at <= p.ends_at - to_days($days) AND best.until_at > p.ends_at - to_days($days)
         AND p.best_price <> best.price
         AND {OF_CATEGORY}
 )

@@ -46,7 +46,7 @@ ORDER BY last_observed_at DESC, offer_id LIMIT 1
 
 
 def products_by_filters(
-    version: Version, filters: Filters, on_deal: bool | None, order: str, limit: int, offset: int
+    version: Version, filters: Filters, order: str, limit: int, offset: int
 ) -> list[dict[str, Any]]:
     """Rows of LISTED in one of ORDERS. Prices are compared in each product's own currency."""
     return version.query(
@@ -59,7 +59,7 @@ def products_by_filters(
             "currency": filters.currency,
             "min_price": _exact(filters.min_price),
             "max_price": _exact(filters.max_price),
-            "on_deal": on_deal,
+            "on_deal": filters.on_deal,
             "limit": limit,
             "offset": offset,
         },
