@@ -12,7 +12,7 @@ import polars as pl
 
 import models
 from jobs.daily_marts import daily_marts, past_of, placed, said_of
-from models.deals import deals
+from models.deals import LEAST_DISCOUNT, deals
 from models.moves import last_moves
 from models.quantity import quantities
 from models.statistics import statistics
@@ -163,9 +163,13 @@ def _signals(
     products: pl.DataFrame, offers: pl.DataFrame, best: Best, reduced: pl.DataFrame
 ) -> pl.DataFrame:
     """What a list of products shows beside the price, one row a product, in their order."""
-    # A list shows one price: the score is that offer's, not of a dearer one that is reduced.
-    score = reduced.filter(pl.col("verdict") == "genuine").select("score", best_offer_id="offer_id")
     stats = best.usual.rename({"series": "product_id"})
+    # A list shows one price: the score is that offer's, not of a dearer one that is reduced. And only
+    # where the product, too, usually costs more: a cheaper shop may just have sold out.
+    usual = stats.filter(pl.col("span") == "90d").select("product_id", usual="median")
+    low = pl.col("price") <= (1 - LEAST_DISCOUNT) * pl.col("usual")
+    genuine = reduced.filter(pl.col("verdict") == "genuine").join(usual, on="product_id")
+    score = genuine.filter(low).select("score", best_offer_id="offer_id")
     ends = best.today.select(product_id="series", ends_at="end")
     month = stats.filter(pl.col("span") == "30d").select(
         "product_id", change_30d_ratio="change_ratio"

@@ -21,7 +21,10 @@ CHARGED_FROM, HARDLY = 0.99, 0.1
 RAISED = 1.01  # so close to what it usually was before that nothing came off
 FULL_SIZE = 0.4  # a discount that counts in full
 NEW_DAYS = 30
+# So low and so new it is likelier an error, a slipped decimal point say, than a deal.
+HARD_TO_BELIEVE, ERROR_DAYS = 0.2, 3
 GROUNDS = {
+    "hard_to_believe": "unproven",
     "list_price_not_charged": "inflated",
     "little_history": "unproven",
     "prior_price_no_higher": "inflated",
@@ -177,8 +180,13 @@ def _judged(found: pl.DataFrame, usual: pl.DataFrame, best: pl.DataFrame) -> pl.
     raised = pl.col("usual_before") <= RAISED * pl.col("price")
     noise = pl.col("usual_discount_ratio") < LEAST_DISCOUNT
     claimed = pl.col("big")
+    odd = (pl.col("price") < HARD_TO_BELIEVE * pl.col("usual_before")) & (
+        pl.col("age") < ERROR_DAYS * DAY
+    )
+    odd = odd.fill_null(value=False)
     ground = (
-        pl.when(claimed & hardly).then(pl.lit("list_price_not_charged"))
+        pl.when(odd).then(pl.lit("hard_to_believe"))
+        .when(claimed & hardly).then(pl.lit("list_price_not_charged"))
         .when(~claimed & noise).then(None)
         .when(little).then(pl.lit("little_history"))
         .when(claimed & no_higher).then(pl.lit("prior_price_no_higher"))
@@ -187,7 +195,7 @@ def _judged(found: pl.DataFrame, usual: pl.DataFrame, best: pl.DataFrame) -> pl.
         .otherwise(pl.lit("below_prior_price"))
     )  # fmt: skip
     # What the price did, whatever is claimed of it: `inflated` speaks of the claim.
-    really = pl.when(~little).then(~no_higher & ~noise & ~raised)
+    really = pl.when(~little & ~odd).then(~no_higher & ~noise & ~raised)
     judged = found.with_columns(ground=ground, really_reduced=really).drop_nulls("ground")
     judged = judged.with_columns(verdict=pl.col("ground").replace_strict(GROUNDS), score=_score())
     return judged.drop("big", "age", "charged_known")
@@ -208,6 +216,7 @@ def _score() -> pl.Expr:
     market = (pl.col("best_price") / pl.col("price")).fill_null(1).clip(0, 1)
     worth = 100 * pl.col("confidence") * market * (0.5 * size + 0.3 * rare + 0.2 * new)
     genuine = pl.col("ground") == "below_prior_price"
-    score = pl.when(discount < LEAST_DISCOUNT).then(0).otherwise(worth)
+    none = (discount < LEAST_DISCOUNT) | (pl.col("ground") == "hard_to_believe")
+    score = pl.when(none).then(0).otherwise(worth)
     # Python and DuckDB round 0.5 in different ways; half up is what people expect.
     return (pl.when(genuine).then(score).otherwise(score / 2) + 0.5).floor().cast(pl.Int64)

@@ -477,7 +477,7 @@ def rates(
     try:
         with on_disk(settings, file) as path:
             found = read_rates(path, now.date())
-        with opened(settings, create=True) as lake:
+        with opened(settings) as lake:
             stored = store_rates(lake, found.rates, now, accept_jumps=accept_jumps)
             click.echo(f"{file}: {terminal.told_rates(found, stored)}")
             build_unless_served(settings, lake)

@@ -85,7 +85,7 @@ def _without_price(seen: Seen) -> tuple[str, str]:
     if not bought:
         return told, ""
     until, price, shop = max(bought)
-    return told, f" · last {chart.money(price)} at {shop} on {day_text(until)}"
+    return told, f" · last {chart.money(price)} at {shop}, known until {day_text(until)}"
 
 
 def _period(chart: Chart) -> str:

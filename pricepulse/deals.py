@@ -112,15 +112,15 @@ def reasons(row: dict[str, Any]) -> Iterator[str]:
         yield GROUNDS[row["ground"]](row, day)
         if row["ground"] == "list_price_not_charged" and row["prior_price"] is not None:
             yield _genuine(row, day)
-    usual = row["usual_discount_ratio"]
+    usual, days = row["usual_discount_ratio"], row["lowest_in_days"]
     if usual is not None and abs(usual) >= LEAST:
         yield f"{_against(usual)} its usual price of {_money(row['usual_price'], row)} (median of 90 days)"
     elif usual is not None:
         yield f"{_money(row['price'], row)} is its usual price (median of 90 days)"
-    if row["is_all_time_low"]:
-        yield f"never cheaper at this shop in the {row['lowest_in_days']} days that it has been watched"
-    elif row["lowest_in_days"] > 0:
-        yield f"the lowest price at this shop in {row['lowest_in_days']} days"
+    if row["is_all_time_low"] and days > 1:
+        yield f"never cheaper at this shop in the {days} days since it was first seen"
+    elif days > 1:
+        yield f"no lower price at this shop in {days} days"
     best = row["best_price"]
     if best is not None and best < row["price"]:
         yield f"another shop asks {_money(best, row)}"
@@ -160,6 +160,11 @@ def _raised(row: dict[str, Any], day: str) -> str:
     return f"raised before it was reduced: in the 90 days before {day} it usually cost {before}"
 
 
+def _hard_to_believe(row: dict[str, Any], day: str) -> str:
+    usual = _money(row["usual_before"], row)
+    return f"less than a fifth of the {usual} that it usually cost before {day}: likelier an error than a deal"
+
+
 def _little(row: dict[str, Any], day: str) -> str:
     return (
         f"too little history: {row['prior_known_days']:.0f} of the 30 days before {day} are known"
@@ -172,6 +177,7 @@ GROUNDS = {
     "prior_price_no_higher": _no_higher,
     "raised_before": _raised,
     "little_history": _little,
+    "hard_to_believe": _hard_to_believe,
 }
 
 

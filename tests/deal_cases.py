@@ -22,6 +22,7 @@ HISTORY = "Less than 15 days known before the reduction began"
 RAISED = "The median of the 90 days before the reduction began is at most 1.01 x price"
 IN_STOCK_ONLY = "What a shop writes on a thing that it does not have is no price"
 FRESH = "What is not fresh has no deal"
+ODD = "Below a fifth of what it usually was, and for less than 3 days"
 DROPS = "Only further drops, each at most 30 days after the one before"
 
 
@@ -65,6 +66,7 @@ def deal(
 
 GENUINE = "genuine below_prior_price"
 NO_HIGHER = "inflated prior_price_no_higher"
+BELIEVE = "unproven hard_to_believe"
 
 CASES = [
     Case(
@@ -86,6 +88,18 @@ CASES = [
             # size 0.5, rare 0.9 (20 of 200 days no dearer), new 1/3: 25 + 27 + 6.67
             score=59,
         ),
+    ),
+    Case(
+        "a tenth of the usual price since yesterday",
+        ODD,
+        [*seen(200, 2, "17.99"), *seen(1, 0, "1.80", "17.99")],
+        deal(1, "17.99", "1619/1799", "1619/1799", BELIEVE, really_reduced=None, score=0),
+    ),
+    Case(
+        "a tenth of the usual price for a week",
+        ODD,
+        [*seen(200, 9, "17.99"), *seen(7, 0, "1.80")],
+        deal(7, "17.99", "1619/1799", None, GENUINE, really_reduced=True),
     ),
     Case(
         "step by step, the first prior price stays",

@@ -378,7 +378,11 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
     assert usual is not None
 
     judged: tuple[str, str] | None
-    if is_claimed:
+    odd = before.median is not None and price < before.median / 5
+    odd = odd and end - began < timedelta(days=3)
+    if odd:
+        judged = "unproven", "hard_to_believe"
+    elif is_claimed:
         known = known_seconds(timeline, half_year_ago, end)
         never_charged = charged is not None and known >= 60 * DAY and charged < Fraction(1, 10)
         judged = of_claimed(price, real, before, never_charged=never_charged)
@@ -389,7 +393,9 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
     verdict, ground = judged
 
     points = score_points(timeline, began, usual if real is None else min(real, usual), best_price)
-    if verdict != "genuine":
+    if odd:
+        points = Fraction(0)
+    elif verdict != "genuine":
         points /= 2
     lower = [each.until for each in timeline if each.price < price]
     return Deal(
@@ -405,7 +411,7 @@ def deal(market: Market, offer: Offer, best_price: Decimal | None) -> Deal | Non
         is_all_time_low=not lower,
         verdict=verdict,
         ground=ground,
-        really_reduced=really_reduced(price, real, usual, before),
+        really_reduced=None if odd else really_reduced(price, real, usual, before),
         score=half_up(points),
         points=points,
     )

@@ -47,7 +47,8 @@ WITH mine AS (
 ), about AS (
     SELECT
         product_id,
-        arg_min(title, (first_observed_at, offer_id)) FILTER (title IS NOT NULL) AS title,
+        -- A refurbished offer's title says so, and must not name the new ones.
+        arg_min(title, (condition <> 'new', first_observed_at, offer_id)) FILTER (title IS NOT NULL) AS title,
         arg_min(brand, (first_observed_at, offer_id)) FILTER (brand IS NOT NULL) AS brand,
         arg_min(gtin, (first_observed_at, offer_id)) FILTER (gtin IS NOT NULL) AS gtin,
         list_sort(list(DISTINCT gtin) FILTER (gtin IS NOT NULL)) AS gtins,

@@ -102,7 +102,7 @@ COMMENT ON TABLE deal IS 'Offers whose price is reduced, or claimed to be, and w
 COMMENT ON COLUMN deal.offer_id IS 'The offer.';
 COMMENT ON COLUMN deal.product_id IS 'Its product.';
 COMMENT ON COLUMN deal.verdict IS 'What to think of the reduction as it is announced: genuine, inflated or unproven.';
-COMMENT ON COLUMN deal.ground IS 'Why: below_prior_price, list_price_not_charged, prior_price_no_higher, raised_before, little_history.';
+COMMENT ON COLUMN deal.ground IS 'Why: below_prior_price, list_price_not_charged, prior_price_no_higher, raised_before, little_history, hard_to_believe.';
 COMMENT ON COLUMN deal.score IS '0 to 100: how good, how rare, how new, how sure.';
 COMMENT ON COLUMN deal.currency IS 'ISO 4217 code of the money here.';
 COMMENT ON COLUMN deal.price IS 'Price now.';

@@ -175,7 +175,7 @@ def test_more_shops_than_find_room(ask: Ask) -> None:
     ("key", "heading", "message"),
     [
         ("ONCE", "€12.50 at alpha · no other price in 365 days", False),
-        ("OLD", "No current price · last €9.99 at alpha on 12 Sep 2025", False),
+        ("OLD", "No current price · last €9.99 at alpha, known until 12 Sep 2025", False),
         ("GONE", "Out of stock", False),
         ("SAME", "€3.33 at alpha · no other price in 365 days", False),
     ],
@@ -190,7 +190,7 @@ def test_products_of_which_there_is_little_to_draw(
 
 def test_nothing_known_in_the_window(ask: Ask) -> None:
     drawn = ask("OLD", range="90d")
-    assert drawn.texts()[0] == "No current price · last €9.99 at alpha on 12 Sep 2025"
+    assert drawn.texts()[0] == "No current price · last €9.99 at alpha, known until 12 Sep 2025"
     assert "No price known in this period" in drawn.texts()
     assert "No price is known in this period." in drawn.said
     assert drawn.lines("best") == []

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import pytest
 
-from tests import oracle_prices
-from tests.marts import Ids, best_price
+from tests import oracle, oracle_prices
+from tests.marts import Ids, best_price, product_timeline
 from tests.pipeline import Pipeline
 from tests.served import DAY, Row, Served, look, serving
 
@@ -69,16 +71,26 @@ def test_filters(served: Served, judged: Deals) -> None:
         served.refused("/deals", 400, **wrong)
 
 
+def usual_of_product(served: Served, offer: oracle.Offer, ids: Ids) -> Decimal:
+    market = served.market
+    offers = next(each for each in market.products().values() if offer in each)
+    end = oracle_prices.end_of(market, offers)
+    usual = oracle_prices.statistics(product_timeline(market, offers, ids), end, 90)
+    assert usual is not None
+    return usual.median
+
+
 def test_products_by_deal(served: Served, judged: Deals) -> None:
     ids = Ids(Pipeline.reading(served.folder))
     best_offers = {item["best"]["offer_id"] for item in served.walk("/products") if item["best"]}
     genuine = [offer for offer, deal in judged.items() if deal.verdict == "genuine"]
+    shown = [offer for offer in genuine if str(ids.offer[offer]) in best_offers]
     expected = {
         str(ids.product[offer]): judged[offer].score
-        for offer in genuine
-        if str(ids.offer[offer]) in best_offers
+        for offer in shown
+        if judged[offer].price <= Decimal("0.97") * usual_of_product(served, offer, ids)
     }
-    assert 0 < len(expected) < len(genuine)
+    assert 0 < len(expected) < len(shown) < len(genuine)
     found = served.walk("/products", on_deal="true", sort="score", limit=9)
     assert {each["product_id"]: each["score"] for each in found} == expected
     assert [each["score"] for each in found] == sorted(expected.values(), reverse=True)
@@ -137,7 +149,7 @@ def test_reasons_in_words(told: dict[str, list[str]]) -> None:
         "genuine",
         "25 % below 20 EUR, its lowest price in the 30 days before 2026-11-19",
         "25 % below its usual price of 20 EUR (median of 90 days)",
-        "never cheaper at this shop in the 200 days that it has been watched",
+        "never cheaper at this shop in the 200 days since it was first seen",
         "another shop asks 14.5 EUR",
     ]
     assert told["never"][:2] == [

@@ -377,3 +377,16 @@ def test_an_empty_lake_gives_an_empty_file_that_serves(pipeline: Pipeline) -> No
     pipeline.put([look(0, "5", title="Tea")])
     assert_incremental_is_full(pipeline)
     assert reader.refresh()
+
+
+def test_a_refurbished_offer_does_not_name_the_product(pipeline: Pipeline) -> None:
+    """It was there first, and its title says what the new ones are not."""
+    both = {"product_key": "set"}
+    pipeline.put(
+        [
+            look(1, "5", "1", title="Set (refurbished)", condition="refurbished", **both),
+            look(2, "9", "2", title="Set", **both),
+        ]
+    )
+    pipeline.build()
+    assert pipeline.query("SELECT title, offers FROM product") == [("Set", 2)]
