@@ -31,7 +31,7 @@ from pricepulse import (
     statistics,
     store,
 )
-from pricepulse.accounts import link_page, me, registration, second_factor, signin
+from pricepulse.accounts import api_keys, link_page, me, registration, second_factor, signin
 from pricepulse.accounts.gate import Gate
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.answer import Answers, Json
@@ -61,6 +61,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *signin.ROUTES,
     *me.ROUTES,
     *second_factor.ROUTES,
+    *api_keys.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and

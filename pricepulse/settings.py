@@ -91,8 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ingest_key: Annotated[
         Secret | None,
         Meta(
-            description="what a pipeline sends as 'Authorization: Bearer …'; at least 16 "
-            "characters, without it nothing can be ingested over HTTP",
+            description="a key to take in data with that belongs to no account, for a first start and "
+            "installations without accounts; at least 16 characters; API keys need no such setting",
             examples=["$(openssl rand -hex 24)"],
         ),
     ] = None

@@ -15,7 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
-from pricepulse.access import Role, may
+from pricepulse.access import Role, Scope, may
 from pricepulse.accounts import sessions, totp
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.passwords import Hasher
@@ -109,7 +109,7 @@ Own = NamedDependency[Account]
 OWN: dict[str, Any] = {"dependencies": {"me": Provide(_me)}, **FORM}
 
 
-@get("/users/me", **may(Role.USER), **OWN)
+@get("/users/me", **may(Role.USER, Scope.READ), **OWN)
 async def get_me(me: Own) -> Me:
     """Who is signed in."""
     return Me.from_account(me)

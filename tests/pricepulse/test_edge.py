@@ -27,7 +27,7 @@ from litestar.response import Stream
 from litestar.testing import TestClient
 from openapi_spec_validator import validate
 
-from pricepulse.access import public, with_ingest_key
+from pricepulse.access import Role, Scope, may, public
 from pricepulse.app import UVICORN, create_app
 from pricepulse.compress import choose
 from pricepulse.contract import Cursor, Limit, Price, accepts, version_of
@@ -97,7 +97,7 @@ async def stream(fail: FromQuery[bool] = False) -> Stream:
     return Stream(_pieces(fail))
 
 
-@post("/offers", **with_ingest_key())
+@post("/offers", **may(Role.OPERATOR, Scope.INGEST))
 async def post_offer(data: JSONBody[Offer]) -> Offer:
     return data
 
@@ -413,7 +413,7 @@ def test_the_document(client: TestClient[Any]) -> None:
     prices = document["components"]["schemas"]["Offer"]["properties"]
     assert prices["price"] == {"type": "number"}
     guarded = document["paths"]["/api/v1/offers"]["post"]
-    assert guarded["security"] == [{"ingest_key": []}]
+    assert guarded["security"] == [{"access_token": []}, {"api_key": ["ingest"]}]
     assert {"401", "403", "413", "415", "503", "507"} <= set(guarded["responses"])
     tag = {"if-none-match": answer.headers["etag"]}
     assert client.get("/api/v1/openapi.json", headers=tag).status_code == 304
