@@ -143,6 +143,10 @@ async def _role_required(
     if caller is not None and not Role(caller.role).includes(needed):
         raise ForbiddenError(f"this takes the role {needed}; yours is {caller.role}")
     connection.scope["user"] = caller
+    if caller is not None:
+        scope_of: Any = connection.scope
+        of = ("key", caller.id) if isinstance(caller, KnownKey) else ("account", caller.sub)
+        await scope_of["edge"].count(*of)
 
 
 async def _key_holder(gate: Gate, given: str, scope: Scope | None) -> KnownKey:

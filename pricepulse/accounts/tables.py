@@ -104,6 +104,17 @@ class Link(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class KnownAddress(Base):
+    """HMAC of an account's address of mail and a network that it was used from: what is no stranger's
+    attempt. Not which network."""
+
+    __tablename__ = "known_address"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    account_id: Mapped[str] = _owner()
+    at: Mapped[datetime] = mapped_column(index=True, default=now)
+
+
 class RecoveryCode(Base):
     """HMAC of a code that stands in for the second factor once."""
 

@@ -1,4 +1,4 @@
-"""API keys."""
+"""API keys, what limits are counted in, addresses that accounts were used at."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -28,7 +28,27 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_api_key"),
     )
     op.create_index("ix_api_key_account_id", "api_key", ["account_id"])
+    op.create_table(
+        "counter",
+        sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("full_at", sa.Double(), nullable=False),
+        sa.PrimaryKeyConstraint("hash", name="pk_counter"),
+    )
+    op.create_index("ix_counter_full_at", "counter", ["full_at"])
+    op.create_table(
+        "known_address",
+        sa.Column("hash", sa.LargeBinary(length=32), nullable=False),
+        sa.Column("account_id", sa.String(length=32), nullable=False),
+        sa.Column("at", INSTANT, nullable=False),
+        sa.ForeignKeyConstraint(
+            ["account_id"], ["account.id"], name="fk_known_address_account_id", ondelete="CASCADE"
+        ),
+        sa.PrimaryKeyConstraint("hash", name="pk_known_address"),
+    )
+    op.create_index("ix_known_address_account_id", "known_address", ["account_id"])
+    op.create_index("ix_known_address_at", "known_address", ["at"])
 
 
 def downgrade() -> None:
-    op.drop_table("api_key")
+    for table in ("known_address", "counter", "api_key"):
+        op.drop_table(table)
