@@ -223,9 +223,10 @@ async def confirm(
     """That it is the owner who asks: a 422 unless the password (and the code, where `code` is given
     and the account has a second factor) is right. `me` is locked and as it is now after it."""
     await db.commit()  # nobody waits for Argon2
+    hasher: Hasher = request.app.state["hasher"]
+    hasher.check_line()
     guess = await throttle.guess(request, me.id)
     stored = me.password_hash
-    hasher: Hasher = request.app.state["hasher"]
     right = await hasher.verify(stored, password)
     await db.refresh(me, with_for_update=True)
     if not right or me.password_hash != stored:

@@ -60,11 +60,15 @@ class Hasher:
         """Whether it was made with other parameters: to be made anew, now that the password is known."""
         return self._argon2.check_needs_rehash(stored)
 
-    async def _in_line(self, work: Callable[..., T], *given: str) -> T:
+    def check_line(self) -> None:
+        """A 503 where the line is too long: asked before an attempt is counted, since nothing is tried then."""
         wait = self._waiting * self._seconds / AT_ONCE
         if wait > LONGEST_WAIT:
             told = "more people are signing in than can be checked; send it again in a while"
             raise UnavailableError(told, retry_after=math.ceil(wait))
+
+    async def _in_line(self, work: Callable[..., T], *given: str) -> T:
+        self.check_line()
         self._waiting += 1
         try:
             return await to_thread.run_sync(self._timed, work, given, limiter=self._limiter)

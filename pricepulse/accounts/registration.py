@@ -85,8 +85,10 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
     passwords.check_password(
         data.password, "/body/password", least=passwords.ALONE, about=address.key
     )
+    hasher: passwords.Hasher = request.app.state["hasher"]
+    hasher.check_line()
     await throttle.mail(request, address.key)
-    password_hash = await request.app.state["hasher"].hash(data.password)
+    password_hash = await hasher.hash(data.password)
     taken = await db.scalar(select(Account.id).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
     if taken:

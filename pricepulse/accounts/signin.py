@@ -52,8 +52,9 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Login], db: Db) 
     known_here = await throttle.is_known(db, request, key)
     # No transaction is open while Argon2 works: it would hold up every other writer.
     await db.commit()
-    guess = await throttle.guess(request, key, known=known_here)
     hasher: Hasher = request.app.state["hasher"]
+    hasher.check_line()
+    guess = await throttle.guess(request, key, known=known_here)
     known, stored = (account.id, account.password_hash) if account else ("", "")
     right = await hasher.verify(stored, data.password)
     account = await _unchanged(db, known, stored) if right else None

@@ -201,6 +201,15 @@ def test_an_account_over_its_quota_waits_wherever_it_is(tmp_path: Path) -> None:
         assert 1 <= int(answers[-1].headers["retry-after"]) <= 15
 
 
+def test_an_attempt_that_was_not_checked_is_not_counted(site: Throttled) -> None:
+    site.registered()
+    hasher: Hasher = site.app.state["hasher"]
+    hasher._waiting = 1_000_000
+    assert [site.sign_in(AWAY, password=OTHER) for _ in range(LIMIT + 1)] == [503] * (LIMIT + 1)
+    hasher._waiting = 0
+    assert site.sign_in(AWAY) == 200
+
+
 def test_a_line_that_is_too_long_is_not_joined() -> None:
     hasher = Hasher()
     hasher._seconds = 30.0
