@@ -1,6 +1,6 @@
 """Every figure of bench/README.md with one command, as a Markdown table.
 
-python -m bench.run [--rows 20M] [--only ingest,api,meaning,growth,batch,start,peer] [--rounds 5] [--write]
+python -m bench.run [--rows 20M] [--only ingest,api,meaning,growth,batch,start,people,peer] [--rounds 5] [--write]
 
 Ratios are between things measured in the same run, in turns. What is generated and built is kept in
 the cache folder (about 2 GB at 20 million rows) and taken again as long as the code is the same.
@@ -15,11 +15,11 @@ import tempfile
 import time
 from pathlib import Path
 
-from bench import meaning, peer, pipeline, serving
+from bench import meaning, peer, people, pipeline, serving
 from bench.datasets import LOOKS, RETAILERS, Dataset
 from bench.report import Figure, markdown, write
 
-PARTS = ("ingest", "api", "meaning", "growth", "batch", "start", "peer")
+PARTS = ("ingest", "api", "meaning", "growth", "batch", "start", "people", "peer")
 PEER_ROWS = 2_000_000  # PostgreSQL takes a minute for 20 million
 PRODUCT_ROWS = RETAILERS * LOOKS
 
@@ -57,6 +57,8 @@ def measure(part: str, dataset: Dataset, rounds: int) -> list[Figure]:
             return serving.growth(tenth, dataset, rounds)
         case "start":
             return serving.start(dataset, rounds)
+        case "people":
+            return people.people(dataset, rounds)
         case _:
             return peer.peer(Dataset(min(dataset.rows, PEER_ROWS), dataset.cache), min(rounds, 3))
 

@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,11 @@ DEADLINE = 60.0  # seconds
 
 
 class Server:
-    def __init__(self, data: Path, *, keeping: bool = True) -> None:
-        """`keeping`: answers are kept as in the server as shipped; else each is computed anew."""
+    def __init__(
+        self, data: Path, *, keeping: bool = True, more: Mapping[str, str] | None = None
+    ) -> None:
+        """`keeping`: answers are kept as in the server as shipped; else each is computed anew. `more`:
+        settings, by variable."""
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port: int = probe.getsockname()[1]
@@ -33,6 +36,7 @@ class Server:
         }
         if not keeping:
             settings["PRICEPULSE_ANSWER_CACHE_MB"] = "0"
+        settings |= more or {}
         self.began = time.perf_counter()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "pricepulse", "serve"],
@@ -77,9 +81,11 @@ class Server:
 
 
 @contextmanager
-def serving(data: Path, *, keeping: bool = True) -> Iterator[Server]:
+def serving(
+    data: Path, *, keeping: bool = True, more: Mapping[str, str] | None = None
+) -> Iterator[Server]:
     """A server that has a build in service."""
-    server = Server(data, keeping=keeping)
+    server = Server(data, keeping=keeping, more=more)
     try:
         server.wait_for("/health/ready")
         yield server

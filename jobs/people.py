@@ -8,9 +8,18 @@ from sqlalchemy import delete, select
 
 from pricepulse.accounts.gate import REMEMBERED
 from pricepulse.accounts.sessions import IDLE
-from pricepulse.accounts.tables import EndedSession, Link, RefreshToken, Session, SigningKey
+from pricepulse.accounts.tables import (
+    EndedSession,
+    KnownAddress,
+    Link,
+    RefreshToken,
+    Session,
+    SigningKey,
+)
+from pricepulse.accounts.throttle import REMEMBERED as ADDRESS_REMEMBERED
 from pricepulse.accounts.tokens import new_signing_key
 from pricepulse.sealing import Sealer
+from pricepulse.shared_counters import Counter
 from pricepulse.store import Database
 
 KEY_DAYS = 90
@@ -30,6 +39,8 @@ def sweep(database: Database, sealer: Sealer, now: datetime) -> str:
         )
         db.execute(delete(RefreshToken).where(RefreshToken.issued_at < now - IDLE))
         db.execute(delete(EndedSession).where(EndedSession.at < now - 2 * REMEMBERED))
+        db.execute(delete(KnownAddress).where(KnownAddress.at < now - ADDRESS_REMEMBERED))
+        db.execute(delete(Counter).where(Counter.full_at < now.timestamp()))
         keys = list(db.scalars(select(SigningKey).order_by(SigningKey.created_at.desc())))
         if keys and keys[0].created_at < now - timedelta(days=KEY_DAYS):
             db.add(new_signing_key(sealer))

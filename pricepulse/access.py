@@ -1,14 +1,14 @@
 """Who may call what. Every handler says so, and the server does not start with one that does not.
 
-Handlers for signed-in people are declared with `**may(Role.USER)`, new public ones with
-`**public()`; those that have always been public are listed in PUBLIC_ROUTES. `entries(app)` is the
-whole table.
+Handlers for signed-in people are declared with `**may(Role.USER)`, those that a program may call with an
+API key, too, with `**may(Role.OPERATOR, Scope.INGEST)`, new public ones with `**public()`; those that
+have always been public are listed in PUBLIC_ROUTES. `entries(app)` is the whole table.
 """
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from litestar import Litestar
 from litestar.connection import ASGIConnection
@@ -16,13 +16,14 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.handlers import BaseRouteHandler
 from litestar.routes import HTTPRoute
 
+from pricepulse.accounts import keys
 from pricepulse.accounts.gate import Gate
-from pricepulse.accounts.tokens import BadToken
+from pricepulse.accounts.keys import KnownKey
+from pricepulse.accounts.tokens import BadToken, Claims
 from pricepulse.errors import ForbiddenError, UnauthorizedError
 from pricepulse.settings import Settings
 
 PUBLIC = "public"
-INGEST_KEY = "ingest key"
 
 
 class Role(StrEnum):
@@ -36,6 +37,35 @@ class Role(StrEnum):
     def includes(self, other: Role) -> bool:
         ladder = list(Role)
         return ladder.index(self) >= ladder.index(other)
+
+
+class Scope(StrEnum):
+    """What an API key is good for; a key is good for nothing that its owner may not do now."""
+
+    READ = "read"
+    SQL = "sql"
+    INGEST = "ingest"
+    ADMIN = "admin"
+
+    @property
+    def least(self) -> Role:
+        """The role that the owner must have."""
+        return LEAST[self]
+
+
+LEAST = {
+    Scope.READ: Role.USER,
+    Scope.SQL: Role.ANALYST,
+    Scope.INGEST: Role.OPERATOR,
+    Scope.ADMIN: Role.ADMIN,
+}
+
+
+class Entry(NamedTuple):
+    """`who`: PUBLIC or the least role. `scope`: of the API keys that open it as well."""
+
+    who: str
+    scope: Scope | None
 
 
 PUBLIC_ROUTES = {
@@ -55,29 +85,24 @@ def public(**opt: Any) -> dict[str, Any]:
     return {"opt": {"who": PUBLIC} | opt}
 
 
-def may(role: Role, **opt: Any) -> dict[str, Any]:
-    """Whoever is signed in with at least this role: `@get("/users/me", **may(Role.USER))`."""
+def may(role: Role, scope: Scope | None = None, /, **opt: Any) -> dict[str, Any]:
+    """Whoever is signed in with at least this role, and programs with an API key of this scope:
+    `@get("/users/me", **may(Role.USER, Scope.READ))`. Without a scope no key opens it."""
+    security: list[dict[str, list[str]]] = [{"access_token": []}]
+    if scope is not None:
+        # OpenAPI 3.1, 4.8.30: for a scheme that is not OAuth the list names what is required.
+        security.append({"api_key": [scope.value]})
     return {
         "guards": [_role_required],
-        "security": [{"access_token": []}],
-        "opt": {"who": role} | opt,
+        "security": security,
+        "opt": {"who": role, "scope": scope} | opt,
     }
 
 
-def with_ingest_key(**opt: Any) -> dict[str, Any]:
-    """Whoever has the server's ingest key."""
-    return {
-        "guards": [_ingest_key_required],
-        "security": [{"ingest_key": []}],
-        "opt": {"who": INGEST_KEY} | opt,
-    }
-
-
-def entries(app: Litestar) -> dict[str, str]:
+def entries(app: Litestar) -> dict[str, Entry]:
     """By operation (`GET /api/v1/users/me`), who may. Raises for a handler without an entry, and
     for one whose guard does not fit it."""
-    found: dict[str, str] = {}
-    guards = {PUBLIC: None, INGEST_KEY: _ingest_key_required}
+    found: dict[str, Entry] = {}
     for route in app.routes:
         if not isinstance(route, HTTPRoute):
             continue
@@ -87,46 +112,69 @@ def entries(app: Litestar) -> dict[str, str]:
             who = handler.opt.get("who")
             if who is None and handler.handler_name in PUBLIC_ROUTES:
                 who = PUBLIC
-            guard = guards.get(who, _role_required) if who else None
-            if who is None or handler.resolve_guards() != ([guard] if guard else []):
+            guards = [] if who == PUBLIC else [_role_required]
+            if who is None or handler.resolve_guards() != guards:
                 raise ImproperlyConfiguredException(
                     f"{handler.handler_name} ({route.path}) does not say who may call it: declare it "
-                    "with one of pricepulse.access.may, public, with_ingest_key"
+                    "with one of pricepulse.access.may, public"
                 )
-            found |= {f"{method} {route.path_format}": str(who) for method in handler.http_methods}
+            entry = Entry(str(who), handler.opt.get("scope"))
+            found |= {f"{method} {route.path_format}": entry for method in handler.http_methods}
     return found
 
 
 async def _role_required(
     connection: ASGIConnection[Any, Any, Any, Any], handler: BaseRouteHandler
 ) -> None:
+    needed: Role = handler.opt["who"]
+    scope: Scope | None = handler.opt.get("scope")
     gate: Gate = connection.app.state["gate"]
+    given = bearer(connection, "an access token or an API key" if scope else "an access token")
+    caller: Claims | KnownKey | None
+    if scope is Scope.INGEST and _is_servers_key(connection, given):
+        caller = None  # of nobody: of whoever set up the server
+    elif given.startswith(keys.PREFIX):
+        caller = await _key_holder(gate, given, scope)
+    else:
+        try:
+            caller = await gate.check(given)
+        except BadToken as error:
+            raise UnauthorizedError(f"the access token {error}", error="invalid_token") from None
+    if caller is not None and not Role(caller.role).includes(needed):
+        raise ForbiddenError(f"this takes the role {needed}; yours is {caller.role}")
+    connection.scope["user"] = caller
+    if caller is not None:
+        scope_of: Any = connection.scope
+        of = ("key", caller.id) if isinstance(caller, KnownKey) else ("account", caller.sub)
+        await scope_of["edge"].count(*of)
+
+
+async def _key_holder(gate: Gate, given: str, scope: Scope | None) -> KnownKey:
     try:
-        claims = await gate.check(bearer(connection, "an access token", "token"))
+        key = await gate.check_key(given)
     except BadToken as error:
-        raise UnauthorizedError(f"the access token {error}", error="invalid_token") from None
-    if not Role(claims.role).includes(handler.opt["who"]):
-        raise ForbiddenError(f"this takes the role {handler.opt['who']}; yours is {claims.role}")
-    connection.scope["user"] = claims
-
-
-async def _ingest_key_required(
-    connection: ASGIConnection[Any, Any, Any, Any], _: BaseRouteHandler
-) -> None:
-    settings: Settings = connection.app.state["settings"]
-    if settings.ingest_key is None:
+        raise UnauthorizedError(f"the API key {error}", error="invalid_token") from None
+    if scope is None:
+        raise ForbiddenError("this takes somebody who is signed in; no API key opens it")
+    if scope not in key.scopes:
+        has = ", ".join(sorted(key.scopes))
+        raise ForbiddenError(f"this takes an API key with the scope {scope}; yours has {has}")
+    if not Role(key.role).includes(scope.least):
         raise ForbiddenError(
-            "this server takes no data over HTTP until it is started with PRICEPULSE_INGEST_KEY "
-            "set to a key of at least 16 characters, for example from: openssl rand -hex 24"
+            f"the scope {scope} takes an owner with the role {scope.least}; yours is {key.role}"
         )
-    if not settings.ingest_key.matches(bearer(connection, "the ingest key", "key")):
-        raise UnauthorizedError("this is not the ingest key that the server was started with")
+    return key
 
 
-def bearer(connection: ASGIConnection[Any, Any, Any, Any], what: str, word: str) -> str:
+def _is_servers_key(connection: ASGIConnection[Any, Any, Any, Any], given: str) -> bool:
+    settings: Settings = connection.app.state["settings"]
+    return settings.ingest_key is not None and settings.ingest_key.matches(given)
+
+
+def bearer(connection: ASGIConnection[Any, Any, Any, Any], what: str) -> str:
     """What stands after `Authorization: Bearer` (RFC 6750, 2.1), in no other place."""
     sent = connection.headers.get("authorization", "")
     scheme, given = [*sent.split(None, 1), "", ""][:2]
     if scheme.lower() != "bearer" or not given.strip():
-        raise UnauthorizedError(f"send {what} as 'Authorization: Bearer <{word}>'")
+        raise UnauthorizedError(f"send {what} as 'Authorization: Bearer …'")
     return given.strip()

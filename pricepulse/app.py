@@ -31,7 +31,7 @@ from pricepulse import (
     statistics,
     store,
 )
-from pricepulse.accounts import link_page, me, registration, second_factor, signin
+from pricepulse.accounts import api_keys, link_page, me, registration, second_factor, signin
 from pricepulse.accounts.gate import Gate
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.answer import Answers, Json
@@ -40,6 +40,7 @@ from pricepulse.edge import Edge
 from pricepulse.errors import problem_response
 from pricepulse.sealing import sealer
 from pricepulse.settings import Settings
+from pricepulse.shared_counters import InDatabase
 from warehouse.connection import Reader
 
 BASE = "/api/v1"
@@ -61,6 +62,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *signin.ROUTES,
     *me.ROUTES,
     *second_factor.ROUTES,
+    *api_keys.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
@@ -151,16 +153,19 @@ def create_app(
     read_contracts(app, contracts)
     access.entries(app)  # raises for a handler that does not say who may call it
     app.edge = Edge(app.asgi_handler, settings)
+    app.state["counters"] = app.edge.counters
     return app
 
 
 @asynccontextmanager
-async def _people(app: Litestar) -> AsyncIterator[None]:
+async def _people(app: Any) -> AsyncIterator[None]:
     """The transactional store with the schema of this release."""
     settings: Settings = app.state["settings"]
     await asyncio.to_thread(migrations.prepare, settings.database)
     database: store.Store = app.state["store"]
     app.state["sealer"] = sealed = await asyncio.to_thread(sealer, settings)
+    if settings.rate_limit_store == "database":
+        app.state["counters"] = app.edge.counters = InDatabase(database, sealed)
     app.state["gate"] = gate = Gate(database, sealed, settings.public_url)
     await gate.open()
     following = asyncio.create_task(gate.follow())

@@ -19,7 +19,7 @@ from litestar.types import ASGIApp, Receive, Send
 from pricepulse import compress
 from pricepulse.errors import RateLimitedError, as_error, asgi_problem, instance
 from pricepulse.log import request_id, without_secrets
-from pricepulse.ratelimit import RateLimit, client_key
+from pricepulse.ratelimit import Counters, InMemory, Limit, client_key
 from pricepulse.settings import Settings
 
 Header = tuple[bytes, bytes]
@@ -54,10 +54,17 @@ PREFLIGHT: tuple[Header, ...] = (
 )
 
 
+# Who has a quota of requests, and how the refusal names them. Accounts and keys are known to the guard.
+LIMITED = {"client": "your address", "account": "this account", "key": "this API key"}
+
+
 class Edge:
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.limit = RateLimit(settings.rate_limit) if settings.rate_limit else None
+        self.counters: Counters = InMemory()
+        self.limits = {name: Limit(name, settings.rate_limit, 60) for name in LIMITED}
+        if not settings.rate_limit:
+            self.limits.clear()
         self.log_all = settings.access_log == "all"
         self.log_errors = settings.access_log != "off"
         self.origins = {origin.encode() for origin in settings.cors_origins}
@@ -83,7 +90,7 @@ class Edge:
         exchange = Exchange(self, scope, send)
         token = request_id.set(exchange.id)
         try:
-            if (refused := self._refuse(exchange)) is not None:
+            if (refused := await self._refuse(exchange)) is not None:
                 await refused(scope, receive, exchange.send)
                 return
             if scope["method"] == "HEAD":
@@ -107,7 +114,7 @@ class Edge:
             self._log(exchange)
             request_id.reset(token)
 
-    def _refuse(self, exchange: "Exchange") -> ASGIResponse | None:
+    async def _refuse(self, exchange: "Exchange") -> ASGIResponse | None:
         """An answer that needs no handler: a preflight, or too many requests."""
         scope = exchange.scope
         headers = exchange.headers
@@ -116,15 +123,13 @@ class Edge:
             exchange.extra.extend(PREFLIGHT if allowed else ())
             return ASGIResponse(status_code=204)
         path = scope["path"]
-        if self.limit is None or path.startswith("/health/") or path == "/metrics":
+        if path.startswith("/health/") or path == "/metrics":
             return None
-        remaining, reset, wait = self.limit.take(client_key(exchange.client))
-        exchange.extra.append((b"ratelimit-policy", self.limit.policy))
-        exchange.extra.append((b"ratelimit", f'"client";r={remaining};t={reset}'.encode()))
-        if not wait:
-            return None
-        detail = f"the limit is {self.limit.per_minute} requests a minute; wait {wait} s"
-        return asgi_problem(RateLimitedError(detail, retry_after=wait), scope)
+        try:
+            await exchange.count("client", client_key(exchange.client))
+        except RateLimitedError as error:
+            return asgi_problem(error, scope)
+        return None
 
     def who(self, scope: Any, headers: dict[bytes, bytes]) -> tuple[str, str]:
         """(client address, scheme). Of X-Forwarded-For the last address that is none of our
@@ -204,6 +209,18 @@ class Exchange:
         self.packer: compress.Stream | None = None
         self.status = 0
         self.size = 0
+
+    async def count(self, name: str, who: str) -> None:
+        """One request of the quota of `who`, one of LIMITED; says so in the answer's headers."""
+        limit = self.edge.limits.get(name)
+        if limit is None:
+            return
+        remaining, reset, wait = await self.edge.counters.take(limit, who)
+        self.extra.append((b"ratelimit-policy", limit.policy))
+        self.extra.append((b"ratelimit", f'"{name}";r={remaining};t={reset}'.encode()))
+        if wait:
+            told = f"the limit of {LIMITED[name]} is {limit.quota} requests a minute; wait {wait} s"
+            raise RateLimitedError(told, retry_after=wait)
 
     async def send(self, message: Any) -> None:
         if message["type"] == "http.response.start":

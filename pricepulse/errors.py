@@ -113,10 +113,10 @@ class UnknownParameterError(BadRequestError):
 
 
 class UnauthorizedError(PricePulseError):
-    """Send the access token, or where data is taken in the key, as `Authorization: Bearer …`; or what was sent
+    """Send an access token, or where keys are taken an API key, as `Authorization: Bearer …`; or what was sent
     to sign in is wrong."""
 
-    status, type, title = 401, "unauthorized", "A valid key is needed"
+    status, type, title = 401, "unauthorized", "A valid token or key is needed"
 
     def __init__(self, detail: str, *, error: str = "") -> None:
         """`error`: the word of RFC 6750, 3.1, where a token was sent."""

@@ -15,7 +15,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath, HeaderParameter
 
-from pricepulse.access import with_ingest_key
+from pricepulse.access import Role, Scope, may
 from pricepulse.answer import Json
 from pricepulse.catalog import plain
 from pricepulse.contract import Cursor, Limit
@@ -165,7 +165,7 @@ class Intake:
 
 @post(
     "/ingest/observations",
-    **with_ingest_key(consumes=tuple(FORMATS), problems=(409, 413, 415, 422)),
+    **may(Role.OPERATOR, Scope.INGEST, consumes=tuple(FORMATS), problems=(409, 413, 415, 422)),
     tags=["ingest"],
     operation_class=Upload,
     request_max_body_size=None,
@@ -212,7 +212,7 @@ async def ingest_observations(
     )
 
 
-@get("/ingest/batches", **with_ingest_key(), tags=["ingest"])
+@get("/ingest/batches", **may(Role.OPERATOR, Scope.INGEST), tags=["ingest"])
 async def list_batches(
     request: Request[Any, Any, Any], limit: Limit = 50, cursor: Cursor = None
 ) -> BatchPage:
@@ -225,14 +225,14 @@ async def list_batches(
     return BatchPage(items=described, next_cursor=after)
 
 
-@get("/ingest/batches/{batch_id:str}", **with_ingest_key(), tags=["ingest"])
+@get("/ingest/batches/{batch_id:str}", **may(Role.OPERATOR, Scope.INGEST), tags=["ingest"])
 async def get_batch(request: Request[Any, Any, Any], batch_id: FromPath[str]) -> Batch:
     """One batch with its counts."""
     lake = await _lake(request.app.state)
     return await asyncio.to_thread(lambda: _described(request, _known(lake, batch_id)))
 
 
-@get("/ingest/batches/{batch_id:str}/rejected", **with_ingest_key(), tags=["ingest"])
+@get("/ingest/batches/{batch_id:str}/rejected", **may(Role.OPERATOR, Scope.INGEST), tags=["ingest"])
 async def list_rejected(
     request: Request[Any, Any, Any],
     batch_id: FromPath[str],
@@ -252,7 +252,7 @@ async def list_rejected(
     return RejectedPage(items=[RejectedRow(**row) for row in items], next_cursor=after)
 
 
-@get("/ingest/suspects", **with_ingest_key(), tags=["ingest"], sync_to_thread=True)
+@get("/ingest/suspects", **may(Role.OPERATOR, Scope.INGEST), tags=["ingest"], sync_to_thread=True)
 def list_suspects(
     request: Request[Any, Any, Any], limit: Limit = 50, cursor: Cursor = None
 ) -> SuspectPage:

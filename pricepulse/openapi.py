@@ -81,8 +81,11 @@ def config(release: str) -> OpenAPIConfig:
             bearer_format="JWT",
             description="The access token of POST /api/v1/auth/login, good for 15 minutes.",
         ),
-        "ingest_key": SecurityScheme(
-            type="http", scheme="bearer", description="The server's PRICEPULSE_INGEST_KEY."
+        "api_key": SecurityScheme(
+            type="http",
+            scheme="bearer",
+            description="A key of POST /api/v1/users/me/api-keys with the scope that is named; "
+            "where data is taken in also the server's PRICEPULSE_INGEST_KEY.",
         ),
     }
     return OpenAPIConfig(

@@ -1,44 +1,100 @@
-"""Requests a minute per client: GCRA, one float per client, in this process's memory."""
+"""Token buckets: a quota may be used at once, then it comes back evenly. GCRA: one number for each bucket.
+
+Where they are counted is exchangeable: in this process's memory, here, or in the database
+(`pricepulse.shared_counters`).
+"""
+
+from __future__ import annotations
 
 import math
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from ipaddress import ip_address
+from typing import NamedTuple, Protocol
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 
-class RateLimit:
-    """`per_minute` requests may come at once; then they come back evenly over the minute.
+@dataclass(frozen=True)
+class Limit:
+    """`quota` at once; what is used comes back evenly over `window` seconds."""
 
-    Each process counts for itself: a client's connections stay with one worker, and a shared
-    counter would cost every request more than the answer does. The table is bounded, since an
+    name: str
+    quota: int
+    window: int
+
+    @cached_property
+    def interval(self) -> float:
+        """Seconds in which one comes back."""
+        return self.window / self.quota
+
+    @cached_property
+    def policy(self) -> bytes:
+        """As a RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers)."""
+        return f'"{self.name}";q={self.quota};w={self.window}'.encode()
+
+    def spent(self, full_at: float, now: float) -> Taken:
+        """What is left of a bucket that will be full at `full_at`."""
+        used = max(0.0, full_at - now)
+        return Taken(int((self.window - used) / self.interval + 1e-6), math.ceil(used - 1e-6), 0)
+
+    def refused(self, full_at: float, now: float) -> Taken:
+        wait = full_at + self.interval - now - self.window
+        return Taken(0, math.ceil(full_at - now - 1e-6), max(1, math.ceil(wait)))
+
+
+class Taken(NamedTuple):
+    """`reset`: seconds until the whole quota is back. `wait`: seconds to wait; 0 is allowed."""
+
+    remaining: int
+    reset: int
+    wait: int
+
+
+class Counters(Protocol):
+    async def take(self, limit: Limit, who: str) -> Taken:
+        """One of the quota of `who`, if there is one."""
+
+    async def give_back(self, limit: Limit, who: str, db: AsyncSession, tokens: int = 1) -> None:
+        """As if so many had not been taken. In the transaction of `db`, where there is one to write in."""
+
+
+class InMemory:
+    """Each process counts for itself: a client's connections stay with one worker, and a shared
+    counter would cost every request more than the answer does. The tables are bounded, since an
     attacker with an IPv6 network has more addresses than there is memory; a /64 is one client.
     """
 
-    def __init__(self, per_minute: int, clients: int = 100_000) -> None:
-        self.per_minute = per_minute
-        self.interval = 60 / per_minute
-        self.clients = clients
-        self.policy = f'"client";q={per_minute};w=60'.encode()
-        self.full_at: dict[str, float] = {}  # when the client's whole quota is back
+    def __init__(self, most: int = 100_000) -> None:
+        self.most = most
+        # By limit and by who: when the whole quota is back.
+        self.full_at: dict[str, dict[str, float]] = {}
 
-    def take(self, client: str, now: float | None = None) -> tuple[int, int, int]:
-        """(remaining, seconds until the whole quota is back, seconds to wait: 0 is allowed)."""
-        now = time.monotonic() if now is None else now
-        full_at = self.full_at.get(client, now)
-        if full_at < now:
-            full_at = now
-        after = full_at + self.interval
-        if after - now > 60.000001:
-            wait = after - now - 60
-            return 0, math.ceil(full_at - now - 1e-6), max(1, math.ceil(wait))
-        if client not in self.full_at and len(self.full_at) >= self.clients:
-            self._forget(now)
-        self.full_at[client] = after
-        return int((60 - (after - now)) / self.interval + 1e-6), math.ceil(after - now - 1e-6), 0
+    async def take(self, limit: Limit, who: str) -> Taken:
+        return self.take_at(limit, who, time.monotonic())
 
-    def _forget(self, now: float) -> None:
-        """Clients whose quota is whole, else the older half: once per 50,000 new ones at worst."""
-        kept = [(client, at) for client, at in self.full_at.items() if at > now]
-        self.full_at = dict(kept[-self.clients // 2 :])
+    def take_at(self, limit: Limit, who: str, now: float) -> Taken:
+        table = self.full_at.setdefault(limit.name, {})
+        full_at = max(table.get(who, now), now)
+        after = full_at + limit.interval
+        if after - now > limit.window + 1e-6:
+            return limit.refused(full_at, now)
+        if who not in table and len(table) >= self.most:
+            table = self._forget(limit.name, now)
+        table[who] = after
+        return limit.spent(after, now)
+
+    async def give_back(self, limit: Limit, who: str, db: AsyncSession, tokens: int = 1) -> None:
+        table = self.full_at.get(limit.name, {})
+        if who in table:
+            table[who] -= tokens * limit.interval
+
+    def _forget(self, name: str, now: float) -> dict[str, float]:
+        """Those whose quota is whole, else the older half: once per 50,000 new ones at worst."""
+        kept = [(who, at) for who, at in self.full_at[name].items() if at > now]
+        self.full_at[name] = dict(kept[-self.most // 2 :])
+        return self.full_at[name]
 
 
 def client_key(host: str) -> str:

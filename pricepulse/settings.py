@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Meta
 
 PREFIX = "PRICEPULSE_"
-CHOICES = {"access_log", "log_format", "log_level"}
+CHOICES = {"access_log", "log_format", "log_level", "rate_limit_store"}
 SMTP_SCHEMES = ("smtp", "smtps", "smtp+plain")
 ORIGIN = re.compile(r"https?://[^/\s?#@]+|\*")
 
@@ -91,8 +91,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ingest_key: Annotated[
         Secret | None,
         Meta(
-            description="what a pipeline sends as 'Authorization: Bearer …'; at least 16 "
-            "characters, without it nothing can be ingested over HTTP",
+            description="a key to take in data with that belongs to no account, for a first start and "
+            "installations without accounts; at least 16 characters; API keys need no such setting",
             examples=["$(openssl rand -hex 24)"],
         ),
     ] = None
@@ -143,8 +143,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         ),
     ] = ()
     rate_limit: Annotated[
-        int, Meta(ge=0, description="requests a minute per client and process; 0 is no limit")
+        int,
+        Meta(
+            ge=0,
+            description="requests a minute for each address, each account and each API key; 0 is no limit",
+        ),
     ] = 6000
+    sign_in_limit: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="failed sign-ins for one account before each costs 15 minutes of waiting "
+            "where the account was never used; 0 is no limit on these, on mails and on links",
+        ),
+    ] = 10
+    rate_limit_store: Annotated[
+        Literal["memory", "database"],
+        Meta(
+            description="where limits are counted: each process for itself, or all together in the "
+            "database of accounts"
+        ),
+    ] = "memory"
     answer_cache_mb: Annotated[
         int,
         Meta(ge=0, le=65536, description="memory for answers of a build, per process; 0 is none"),

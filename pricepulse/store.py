@@ -16,6 +16,7 @@ from typing import Any
 from litestar import Request
 from litestar.di import NamedDependency, Provide
 from sqlalchemy import DateTime, Dialect, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import (
     AsyncAttrs,
     AsyncEngine,
@@ -163,6 +164,13 @@ def _prepare(engine: Engine, *, foreign_keys: bool = True) -> None:
     def begin(connection: Any) -> None:
         mode = connection.get_execution_options().get("begin", "DEFERRED")
         connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def insert(db: AsyncSession, table: type[Base]) -> postgresql.Insert | sqlite.Insert:
+    """INSERT that may go on with ON CONFLICT, which both dialects write alike and SQLAlchemy keeps apart."""
+    if db.get_bind().dialect.name == "sqlite":
+        return sqlite.insert(table)
+    return postgresql.insert(table)
 
 
 async def _transaction(request: Request[Any, Any, Any]) -> AsyncIterator[AsyncSession]:

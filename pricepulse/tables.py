@@ -1,6 +1,6 @@
 """Every table of the transactional store, by importing the modules that hold them: for Alembic."""
 
-from pricepulse import audit, mail
+from pricepulse import audit, mail, shared_counters
 from pricepulse.accounts import tables as accounts
 
-__all__ = ["accounts", "audit", "mail"]
+__all__ = ["accounts", "audit", "mail", "shared_counters"]

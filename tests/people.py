@@ -21,6 +21,7 @@ from pricepulse.app import create_app
 from pricepulse.audit import Audit
 from pricepulse.mail import Letter, Mail, opened
 from pricepulse.settings import Settings
+from pricepulse.shared_counters import Counter
 from pricepulse.store import Database
 
 PASSWORD = "four unrelated quiet words"
@@ -83,7 +84,7 @@ class People:
 
     def forget_everybody(self) -> None:
         with self.database.begin() as db:
-            for table in (Account, EndedSession, Link, Mail):
+            for table in (Account, Counter, EndedSession, Link, Mail):
                 db.execute(delete(table))
             self.audited = db.scalar(select(func.max(Audit.id))) or 0
         self.client.cookies.clear()
@@ -91,7 +92,7 @@ class People:
 
 @contextmanager
 def people(database: str, folder: Path, **given: Any) -> Iterator[People]:
-    env = {"data": folder, "database_url": database, "rate_limit": 0} | given
+    env = {"data": folder, "database_url": database, "rate_limit": 0, "sign_in_limit": 0} | given
     settings = Settings.from_env({}, **env)
     app = create_app(settings)
     opened_database = Database(database)

@@ -57,7 +57,7 @@ def serving(folder: Path, **settings: Any) -> Iterator[httpx.Client]:
     The socket listens before the process exists, so that there is no port to guess and nothing to
     wait for: the first request is answered when the server is up.
     """
-    env = {"data": folder, "rate_limit": 0, "ingest_key": KEY} | settings
+    env = {"data": folder, "rate_limit": 0, "sign_in_limit": 0, "ingest_key": KEY} | settings
     given = [f"PRICEPULSE_{n.upper()}={v}" for n, v in env.items() if v is not None]
     with socket.create_server(("127.0.0.1", 0)) as listening:
         descriptor = listening.fileno()

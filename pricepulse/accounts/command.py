@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 ROLES = ("user", "analyst", "operator", "admin")
+SCOPES = ("read", "sql", "ingest", "admin")
 data_flag = click.option(
     "--data", help="the data folder, ./data unless said otherwise (PRICEPULSE_DATA)"
 )
@@ -29,7 +30,7 @@ data_flag = click.option(
 
 @click.group()
 def user() -> None:
-    """Accounts: create, role, disable, enable, reset."""
+    """Accounts: create, role, disable, enable, reset, and keys for programs."""
 
 
 @user.command()
@@ -141,6 +142,50 @@ def reset(email: str, second_factor: bool, data: str | None) -> None:
 
     token = _run(settings, work)
     click.echo(f"{settings.public_url}/reset-password#token={token}")
+
+
+@user.command()
+@data_flag
+@click.option(
+    "--scope",
+    "scopes",
+    type=click.Choice(SCOPES),
+    multiple=True,
+    required=True,
+    help="what it is good for; sql takes an analyst, ingest an operator, admin an admin",
+)
+@click.option("--name", default="made on the server", show_default=True, help="what it is for")
+@click.option(
+    "--days", type=click.IntRange(1, 3650), help="after which it expires; else it does not"
+)
+@click.argument("email")
+def key(email: str, scopes: tuple[str, ...], name: str, days: int | None, data: str | None) -> None:
+    """Print a new API key of EMAIL, for a program that sends it as 'Authorization: Bearer KEY'. It is shown
+    this once; EMAIL is told by mail, and can take it away."""
+    from datetime import timedelta
+
+    import msgspec
+
+    from pricepulse.accounts import api_keys
+    from pricepulse.accounts.tables import now
+    from pricepulse.errors import PricePulseError
+    from pricepulse.sealing import sealer
+
+    settings = _settings(data)
+
+    async def work(db: AsyncSession) -> str:
+        account = await _found(db, email)
+        until = now() + timedelta(days=days) if days else None
+        given = {"name": name, "scopes": scopes, "expires_at": until}
+        try:
+            wanted = msgspec.convert(given, api_keys.Wanted)
+            row, text = await api_keys.make_key(db, sealer(settings), account, wanted)
+        except (PricePulseError, msgspec.ValidationError) as error:
+            raise SettingsError(getattr(error, "detail", str(error))) from None
+        _record(db, "api_key.create", account, key=row.id, scopes=" ".join(row.scopes))
+        return text
+
+    click.echo(_run(settings, work))
 
 
 def has_admin(settings: Settings) -> bool:

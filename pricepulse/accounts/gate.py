@@ -1,8 +1,8 @@
-"""What every request with an access token is checked against: a view of the database in memory.
+"""What every request with an access token or an API key is checked against: a view of the database in memory.
 
 A look at the database for each request would cost 0.5 ms and more. So each process reads, every 0.4 s
-and with two small indexed queries, which sessions have ended and which keys there are; a check is then a
-signature and a look into a dictionary. A view that could not be renewed for 0.9 s is renewed by the
+and with small indexed queries, which sessions have ended, which signing keys there are and what became of the API
+keys in use; a check is then a signature or a hash, and a look into a dictionary. A view that could not be renewed for 0.9 s is renewed by the
 next request, which is refused (503) if that fails: an ended session is over within a second
 or nobody gets in.
 """
@@ -16,6 +16,7 @@ from datetime import datetime, timedelta
 
 from sqlalchemy import select
 
+from pricepulse.accounts.keys import KeysInUse, KnownKey
 from pricepulse.accounts.tables import EndedSession, SigningKey, now
 from pricepulse.accounts.tokens import ACCESS_SECONDS, BadToken, Claims, Keyring, new_signing_key
 from pricepulse.sealing import Sealer, Unsealable
@@ -38,18 +39,27 @@ class Gate:
         self.sealer = sealer
         self.issuer = issuer
         self.ended: dict[str, datetime] = {}
+        self.api_keys = KeysInUse(store)
         self._read_until: datetime | None = None
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
 
     async def check(self, token: str) -> Claims:
         """The claims of an access token that is good now. BadToken says why it is not."""
-        if time.monotonic() - self._read_at > STALE_SECONDS:
-            await self.renew()
+        await self._seen()
         claims = self.keys.verify(token)
         if claims.sid in self.ended:
             raise BadToken("belongs to a session that has ended; sign in again")
         return claims
+
+    async def check_key(self, text: str) -> KnownKey:
+        """The API key of this text that is good now. BadToken says why it is not."""
+        await self._seen()
+        return await self.api_keys.check(text)
+
+    async def _seen(self) -> None:
+        if time.monotonic() - self._read_at > STALE_SECONDS:
+            await self.renew()
 
     async def renew(self) -> None:
         async with self._reading:
@@ -61,6 +71,7 @@ class Gate:
                 query = select(EndedSession.id, EndedSession.at).where(EndedSession.at > since)
                 ended = (await db.execute(query)).all()
                 keys = [key for key in await db.scalars(select(SigningKey)) if self._opens(key)]
+                await self.api_keys.renew(db)
             self.ended |= {row.id: row.at for row in ended}
             if len(self.ended) > len(ended):
                 self.ended = {i: when for i, when in self.ended.items() if when > at - REMEMBERED}
@@ -73,10 +84,11 @@ class Gate:
         while True:
             try:
                 await self.renew()
+                await self.api_keys.note_uses()
                 failing = False
             except Exception as error:  # whatever the database says, the next look may succeed
                 if not failing:
-                    log.error("sessions cannot be read: %s", type(error).__name__)  # noqa: TRY400
+                    log.error("sessions and keys cannot be read: %s", type(error).__name__)  # noqa: TRY400
                 failing = True
             await asyncio.sleep(LOOK_SECONDS)
 

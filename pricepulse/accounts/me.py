@@ -15,8 +15,8 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
-from pricepulse.access import Role, may
-from pricepulse.accounts import sessions, totp
+from pricepulse.access import Role, Scope, may
+from pricepulse.accounts import sessions, throttle, totp
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.accounts.registration import (
@@ -31,6 +31,7 @@ from pricepulse.accounts.tables import Account, Link, Session, now
 from pricepulse.accounts.tokens import Claims
 from pricepulse.errors import FieldError, NotFoundError, UnauthorizedError, UnprocessableError
 from pricepulse.mail import post as post_mail
+from pricepulse.sealing import Sealer
 from pricepulse.store import Db
 
 
@@ -109,7 +110,7 @@ Own = NamedDependency[Account]
 OWN: dict[str, Any] = {"dependencies": {"me": Provide(_me)}, **FORM}
 
 
-@get("/users/me", **may(Role.USER), **OWN)
+@get("/users/me", **may(Role.USER, Scope.READ), **OWN)
 async def get_me(me: Own) -> Me:
     """Who is signed in."""
     return Me.from_account(me)
@@ -169,6 +170,8 @@ async def change_email(
     It counts from the moment on when the link that goes there is opened; the old address is told
     of both."""
     address = Address.from_text(data.email)
+    await db.commit()
+    await throttle.mail(request, address.key)
     await confirm(db, request, me, data.password)
     sealer = request.app.state["sealer"]
     if await db.scalar(select(Account.id).where(Account.email_key == address.key)):
@@ -220,16 +223,19 @@ async def confirm(
     """That it is the owner who asks: a 422 unless the password (and the code, where `code` is given
     and the account has a second factor) is right. `me` is locked and as it is now after it."""
     await db.commit()  # nobody waits for Argon2
-    stored = me.password_hash
     hasher: Hasher = request.app.state["hasher"]
+    hasher.check_line()
+    guess = await throttle.guess(request, me.id)
+    stored = me.password_hash
     right = await hasher.verify(stored, password)
     await db.refresh(me, with_for_update=True)
     if not right or me.password_hash != stored:
         await _not_confirmed(db, request, me, pointer, "is not the password of this account")
-    if code is None or not me.totp:
-        return
-    if not await totp.accept(db, request.app.state["sealer"], me, code):
-        await _not_confirmed(db, request, me, "/body/code", "is not, or no longer, good")
+    if code is not None and me.totp:
+        sealer: Sealer = request.app.state["sealer"]
+        if not await totp.accept(db, sealer, me, code):
+            await _not_confirmed(db, request, me, "/body/code", "is not, or no longer, good")
+    await guess.was_right(db)
 
 
 async def _not_confirmed(

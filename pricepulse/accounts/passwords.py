@@ -6,14 +6,18 @@ NIST SP 800-63B-4, 3.1.1: 15 characters where it is the only factor, 8 beside a 
 
 from __future__ import annotations
 
+import math
+import time
 import unicodedata
+from collections.abc import Callable
 from functools import cache
 from importlib.resources import files
+from typing import TypeVar
 
 import argon2
 from anyio import CapacityLimiter, to_thread
 
-from pricepulse.errors import FieldError, UnprocessableError
+from pricepulse.errors import FieldError, UnavailableError, UnprocessableError
 
 ALONE, WITH_SECOND_FACTOR = 15, 8
 # Argon2 hashes the whole of it first; a limit keeps a megabyte from costing anything.
@@ -28,10 +32,13 @@ NOBODYS = (
 )
 # Two hashes take 92 MiB and two cores; more at once would only make all of them slower.
 AT_ONCE = 2
+LONGEST_WAIT = 10.0  # seconds in line: about 300 sign-ins
+T = TypeVar("T")
 
 
 class Hasher:
-    """Argon2id in threads. The others wait in line, and the event loop for none of them."""
+    """Argon2id in threads. The others wait in line, and the event loop for none of them; who would wait too
+    long is asked to come back, whatever the account."""
 
     def __init__(self) -> None:
         self._argon2 = argon2.PasswordHasher(
@@ -39,19 +46,40 @@ class Hasher:
         )
         self.nobodys = NOBODYS
         self._limiter = CapacityLimiter(AT_ONCE)
+        self._waiting = 0
+        self._seconds = 0.06  # that one took of late
 
     async def hash(self, password: str) -> str:
-        return await to_thread.run_sync(
-            self._argon2.hash, normalised(password), limiter=self._limiter
-        )
+        return await self._in_line(self._argon2.hash, normalised(password))
 
     async def verify(self, stored: str, password: str) -> bool:
         """Whether it is the password. Without a stored hash as slow as with one, and False."""
-        return await to_thread.run_sync(self._verify, stored, password, limiter=self._limiter)
+        return await self._in_line(self._verify, stored, password)
 
     def is_outdated(self, stored: str) -> bool:
         """Whether it was made with other parameters: to be made anew, now that the password is known."""
         return self._argon2.check_needs_rehash(stored)
+
+    def check_line(self) -> None:
+        """A 503 where the line is too long: asked before an attempt is counted, since nothing is tried then."""
+        wait = self._waiting * self._seconds / AT_ONCE
+        if wait > LONGEST_WAIT:
+            told = "more people are signing in than can be checked; send it again in a while"
+            raise UnavailableError(told, retry_after=math.ceil(wait))
+
+    async def _in_line(self, work: Callable[..., T], *given: str) -> T:
+        self.check_line()
+        self._waiting += 1
+        try:
+            return await to_thread.run_sync(self._timed, work, given, limiter=self._limiter)
+        finally:
+            self._waiting -= 1
+
+    def _timed(self, work: Callable[..., T], given: tuple[str, ...]) -> T:
+        started = time.perf_counter()
+        done = work(*given)
+        self._seconds += (time.perf_counter() - started - self._seconds) / 8
+        return done
 
     def _verify(self, stored: str, password: str) -> bool:
         try:

@@ -15,12 +15,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
 from pricepulse.access import public
-from pricepulse.accounts import passwords, sessions
+from pricepulse.accounts import passwords, sessions, throttle
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.signin import FORM, Email, Opaque, Password
 from pricepulse.accounts.tables import Account, Link, Session, now
 from pricepulse.accounts.tokens import hashed, new_token
-from pricepulse.errors import FieldError, UnprocessableError
+from pricepulse.errors import FieldError, UnprocessableError, told_as
 from pricepulse.mail import post as post_mail
 from pricepulse.sealing import Sealer
 from pricepulse.store import Db
@@ -33,7 +33,13 @@ LASTS = {
     # Leads nowhere: written so that an answer takes as long where there is nothing to write.
     "decoy": timedelta(hours=1),
 }
-Name = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*(?![\s\S])")]
+Name = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        pattern=told_as(r"^[^\x00-\x1f\x7f]*(?![\s\S])", "must be text of one line"),
+    ),
+]
 
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -79,7 +85,10 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
     passwords.check_password(
         data.password, "/body/password", least=passwords.ALONE, about=address.key
     )
-    password_hash = await request.app.state["hasher"].hash(data.password)
+    hasher: passwords.Hasher = request.app.state["hasher"]
+    hasher.check_line()
+    await throttle.mail(request, address.key)
+    password_hash = await hasher.hash(data.password)
     taken = await db.scalar(select(Account.id).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
     if taken:
@@ -95,7 +104,9 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
 @post("/auth/verify-email", **public(problems=(422,)), **FORM, status_code=200)
 async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], db: Db) -> Verified:
     """Prove an address with the token of a mail: makes the account, or gives it its new address."""
+    guess = await throttle.guess(request)
     link = await take_link(db, data.token, "register", "email")
+    await guess.was_right(db)
     account = await db.get(Account, link.account_id) if link.account_id else None
     sealer: Sealer = request.app.state["sealer"]
     if account is not None:
@@ -114,6 +125,7 @@ async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], d
     except IntegrityError:  # another link to this address was first
         raise _no_link() from None
     await db.execute(delete(Link).where(Link.email_key == link.email_key))
+    await throttle.remember(db, request, account)
     action = "account.address" if link.kind == "email" else "account.create"
     audit.record(db, action, f"account:{account.id}", request=request, actor=account.id)
     return Verified(account.email)
@@ -127,6 +139,7 @@ async def forgot_password(
 
     The answer is the same whether the address has an account or not; the mail tells."""
     address = Address.from_text(data.email)
+    await throttle.mail(request, address.key)
     account = await db.scalar(select(Account).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
     if account is None or account.disabled_at:
@@ -145,6 +158,7 @@ async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Reset],
     """Set a new password with the token of a mail.
 
     Ends all sessions. Signs nobody in: with a second factor its code is still asked for."""
+    guess = await throttle.guess(request)
     query = select(Account).join(Link, Link.account_id == Account.id)
     account = await db.scalar(query.where(Link.hash == hashed(data.token)))
     await db.commit()  # nobody waits for Argon2
@@ -153,10 +167,12 @@ async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Reset],
     check_new_password(data.password, account)
     password_hash = await request.app.state["hasher"].hash(data.password)
     link = await take_link(db, data.token, "reset")
+    await guess.was_right(db)
     account = await db.get_one(Account, link.account_id, populate_existing=True)
     account.password_hash = password_hash
     await db.execute(delete(Link).where(Link.account_id == account.id))
     await sessions.end(db, Session.account_id == account.id)
+    await throttle.begin_anew(db, request, account)
     tell_of_new_password(db, request, account)
     audit.record(db, "password.reset", f"account:{account.id}", request=request, actor=account.id)
 

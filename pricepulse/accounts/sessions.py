@@ -19,6 +19,7 @@ from sqlalchemy import ColumnElement, delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
+from pricepulse.accounts import throttle
 from pricepulse.accounts.tables import Account, EndedSession, RefreshToken, Session, now
 from pricepulse.accounts.tokens import ACCESS_SECONDS, hashed, new_token
 from pricepulse.sealing import Sealer
@@ -56,6 +57,7 @@ async def begin(db: AsyncSession, request: Request[Any, Any, Any], account: Acco
     )
     db.add(session)
     await db.flush()
+    await throttle.remember(db, request, account)
     refresh = new_token(PREFIX)
     db.add(RefreshToken(hash=hashed(refresh), session_id=session.id))
     return issued(request, account, session, refresh)

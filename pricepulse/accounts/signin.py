@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
 from pricepulse.access import public
-from pricepulse.accounts import sessions, totp
+from pricepulse.accounts import sessions, throttle, totp
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.accounts.sessions import Tokens
@@ -47,10 +47,14 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Login], db: Db) 
 
     Whether an account exists is told neither by the answer nor by how long it takes. With a second
     factor the first answer is a 401 of the type `second-factor-required`."""
-    account = await _account_of(db, data.email)
+    key = _key_of(data.email)
+    account = await db.scalar(select(Account).where(Account.email_key == key))
+    known_here = await throttle.is_known(db, request, key)
     # No transaction is open while Argon2 works: it would hold up every other writer.
     await db.commit()
     hasher: Hasher = request.app.state["hasher"]
+    hasher.check_line()
+    guess = await throttle.guess(request, key, known=known_here)
     known, stored = (account.id, account.password_hash) if account else ("", "")
     right = await hasher.verify(stored, data.password)
     account = await _unchanged(db, known, stored) if right else None
@@ -58,9 +62,12 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Login], db: Db) 
         await _refuse(db, request, known)
     if account.totp:
         if not data.code:
+            await guess.was_right(db)
+            await db.commit()
             raise SecondFactorError("the account has a second factor: send its `code`, too")
         if not await totp.accept(db, request.app.state["sealer"], account, data.code):
             await _refuse(db, request, account.id)
+    await guess.was_right(db)
     if hasher.is_outdated(stored):
         account.password_hash = await hasher.hash(data.password)
     tokens = await sessions.begin(db, request, account)
@@ -96,12 +103,11 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[Refresh], db: D
         await sessions.end(db, Session.id == session.id)
 
 
-async def _account_of(db: AsyncSession, email: str) -> Account | None:
+def _key_of(email: str) -> str:
     try:
-        key = Address.from_text(email).key
+        return Address.from_text(email).key
     except UnprocessableError:
-        key = ""  # no account has that, and it takes as long to find out
-    return await db.scalar(select(Account).where(Account.email_key == key))
+        return "nobody"  # no account has that, and it takes as long to find out
 
 
 async def _unchanged(db: AsyncSession, account_id: str, stored: str) -> Account | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 
-from sqlalchemy import ForeignKey, LargeBinary, String
+from sqlalchemy import JSON, ForeignKey, LargeBinary, String
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pricepulse.store import Base
@@ -104,6 +104,17 @@ class Link(Base):
     expires_at: Mapped[datetime] = mapped_column(index=True)
 
 
+class KnownAddress(Base):
+    """HMAC of an account's address of mail and a network that it was used from: what is no stranger's
+    attempt. Not which network."""
+
+    __tablename__ = "known_address"
+
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    account_id: Mapped[str] = _owner()
+    at: Mapped[datetime] = mapped_column(index=True, default=now)
+
+
 class RecoveryCode(Base):
     """HMAC of a code that stands in for the second factor once."""
 
@@ -111,6 +122,22 @@ class RecoveryCode(Base):
 
     hash: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
     account_id: Mapped[str] = _owner()
+
+
+class ApiKey(Base):
+    """A program's key to its owner's account; of the key itself only its hash. Taken away, it is deleted."""
+
+    __tablename__ = "api_key"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True, default=new_id)
+    account_id: Mapped[str] = _owner()
+    hash: Mapped[bytes] = mapped_column(LargeBinary(32))
+    name: Mapped[str] = mapped_column(String(100))
+    scopes: Mapped[list[str]] = mapped_column(JSON)
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    expires_at: Mapped[datetime | None]
+    # To the minute: a write for each request would cost more than the request.
+    last_used_at: Mapped[datetime | None]
 
 
 class SigningKey(Base):

@@ -15,7 +15,7 @@ from litestar import Router, get, post
 from litestar.params import FromPath, FromQuery, JSONBody
 from litestar.testing import TestClient
 
-from pricepulse.access import public, with_ingest_key
+from pricepulse.access import Role, Scope, may, public
 from pricepulse.app import create_app
 from pricepulse.contract import Cursor, Limit
 from pricepulse.errors import (
@@ -83,7 +83,7 @@ async def deep(data: JSONBody[Deep]) -> None:
     pass
 
 
-@post("/guarded", **with_ingest_key())
+@post("/guarded", **may(Role.OPERATOR, Scope.INGEST))
 async def guarded() -> None:
     pass
 
@@ -270,8 +270,8 @@ def test_no_build_yet(client: TestClient[Any]) -> None:
 
 def test_the_ingest_key(tmp_path: Path) -> None:
     with TestClient(app_with(tmp_path)) as client:
-        told = problem(client.post("/api/v1/guarded"), 403, "forbidden")
-        assert "PRICEPULSE_INGEST_KEY" in told["detail"]
+        told = problem(client.post("/api/v1/guarded"), 401, "unauthorized")
+        assert "send an access token or an API key" in told["detail"]
     with TestClient(app_with(tmp_path, ingest_key=KEY)) as client:
         for given in ("", "Bearer", "Basic " + KEY, "Bearer wrong", f"Bearer {KEY}ä"):
             headers = [(b"authorization", given.encode("latin-1"))]

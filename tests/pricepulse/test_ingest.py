@@ -200,12 +200,12 @@ def test_without_the_key_nothing_is_told_and_nothing_taken(intake: Intake) -> No
         answers += [intake.client.get(a, headers={"authorization": sent}) for a in addresses]
         for answer in answers:
             told = problem(answer, 401)
-            assert answer.headers["www-authenticate"] == 'Bearer realm="pricepulse"'
+            assert answer.headers["www-authenticate"].startswith('Bearer realm="pricepulse"')
             assert told["type"] == "/problems/unauthorized"
     told = problem(
         intake.client.post(OBSERVATIONS, content=body, headers={"content-type": CSV}), 401
     )
-    assert told["detail"] == "send the ingest key as 'Authorization: Bearer <key>'"
+    assert told["detail"] == "send an access token or an API key as 'Authorization: Bearer …'"
     assert intake.state() == before
 
 
@@ -216,7 +216,7 @@ def test_a_server_without_a_key_takes_nothing(tmp_path: Path) -> None:
             client.post(OBSERVATIONS, content=csv(row("A")), headers=head),
             client.get(BATCHES, headers=head),
         ):
-            assert "PRICEPULSE_INGEST_KEY" in problem(answer, 403)["detail"]
+            problem(answer, 401)
     assert not (tmp_path / "incoming").exists()
 
 

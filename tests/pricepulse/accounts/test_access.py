@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.testing import TestClient
 from sqlalchemy import update
 
-from pricepulse.access import INGEST_KEY, PUBLIC, Role, entries, may
+from pricepulse.access import PUBLIC, Role, entries, may
 from pricepulse.accounts.tables import Account
 from pricepulse.app import ROUTES, create_app
 from pricepulse.openapi import document
@@ -29,13 +30,14 @@ def app(tmp_path: Path) -> Any:
 
 def test_every_operation_of_the_document_has_an_entry_that_says_the_same(app: Any) -> None:
     table = entries(app)
-    schemes: dict[str, Any] = {PUBLIC: [], INGEST_KEY: [{"ingest_key": []}]}
     spec = document(app)
     for path, item in spec["paths"].items():
         for method, operation in item.items():
-            who = table[f"{method.upper()} {path}"]
-            assert operation.get("security", []) == schemes.get(who, [{"access_token": []}]), path
-            if who not in schemes:
+            who, scope = table[f"{method.upper()} {path}"]
+            keys: list[Any] = [{"api_key": [scope]}] if scope else []
+            tokens: list[Any] = [{"access_token": []}] if who != PUBLIC else []
+            assert operation.get("security", []) == tokens + keys, path
+            if who != PUBLIC:
                 assert who in set(Role)
                 assert {"401", "403"} <= set(operation["responses"])
     assert spec["components"]["securitySchemes"]["access_token"] == {
@@ -94,11 +96,11 @@ def test_each_role_may_what_its_entry_says(database: str, tmp_path: Path) -> Non
 
 def test_signed_in_routes_refuse_nobody_and_say_so(site: People) -> None:
     site.registered()
-    signed = [op for op, who in entries(site.app).items() if who in set(Role)]
+    signed = [op for op, (who, _) in entries(site.app).items() if who in set(Role)]
     assert len(signed) > 8
     for operation in signed:
         method, path = operation.split()
-        address = path.removeprefix("/api/v1").format(session_id="x")
+        address = path.removeprefix("/api/v1").format_map(defaultdict(lambda: "x"))
         refused(site.send(method, address), 401)
         refused(site.send(method, address, "wrong"), 401)
 

@@ -26,4 +26,4 @@ def test_every_link_of_a_mail_leads_to_a_page(site: People) -> None:
         assert answer.headers["referrer-policy"] == "no-referrer"
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert f'"{path}": {{' in answer.text
-        assert routes[f"POST /api/v1/auth{path}"] == "public"
+        assert routes[f"POST /api/v1/auth{path}"].who == "public"
