@@ -31,7 +31,14 @@ from pricepulse import (
     statistics,
     store,
 )
-from pricepulse.accounts import link_page, me, registration, second_factor, signin
+from pricepulse.accounts import (
+    link_page,
+    me,
+    preferences,
+    registration,
+    second_factor,
+    signin,
+)
 from pricepulse.accounts.gate import Gate
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.answer import Answers, Json
@@ -61,6 +68,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *signin.ROUTES,
     *me.ROUTES,
     *second_factor.ROUTES,
+    *preferences.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and

@@ -1,6 +1,7 @@
 """Every table of the transactional store, by importing the modules that hold them: for Alembic."""
 
 from pricepulse import audit, mail
+from pricepulse.accounts import belongings
 from pricepulse.accounts import tables as accounts
 
-__all__ = ["accounts", "audit", "mail"]
+__all__ = ["accounts", "audit", "belongings", "mail"]

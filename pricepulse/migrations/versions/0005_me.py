@@ -1,0 +1,38 @@
+"""What an account keeps: settings."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0005"
+down_revision = "0002"
+branch_labels = None
+depends_on = None
+
+INSTANT = sa.DateTime(timezone=True)
+
+
+def owner() -> sa.Column[str]:
+    return sa.Column("account_id", sa.String(length=32), nullable=False)
+
+
+def goes_with_account(table: str) -> sa.ForeignKeyConstraint:
+    name = f"fk_{table}_account_id"
+    return sa.ForeignKeyConstraint(["account_id"], ["account.id"], name=name, ondelete="CASCADE")
+
+
+def upgrade() -> None:
+    op.create_table(
+        "preferences",
+        owner(),
+        sa.Column("currency", sa.String(length=3)),
+        sa.Column("locale", sa.String(length=35), nullable=False),
+        sa.Column("time_zone", sa.String(length=64), nullable=False),
+        sa.Column("theme", sa.String(length=8), nullable=False),
+        sa.Column("keep_activity", sa.Boolean(), nullable=False),
+        goes_with_account("preferences"),
+        sa.PrimaryKeyConstraint("account_id", name="pk_preferences"),
+    )
+
+
+def downgrade() -> None:
+    op.drop_table("preferences")
