@@ -32,6 +32,8 @@ from pricepulse import (
     store,
 )
 from pricepulse.accounts import (
+    favorites,
+    followed,
     link_page,
     me,
     preferences,
@@ -69,6 +71,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *me.ROUTES,
     *second_factor.ROUTES,
     *preferences.ROUTES,
+    *favorites.ROUTES,
+    *followed.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and

@@ -43,6 +43,7 @@ BY_URL = """
 SELECT product_id FROM offer WHERE url IS NOT NULL AND url_key(url) = url_key(?)
 ORDER BY last_observed_at DESC, offer_id LIMIT 1
 """
+OF_OFFERS = "SELECT offer_id, product_id FROM offer WHERE offer_id IN (SELECT unnest($ids))"
 
 
 def products_by_filters(
@@ -87,3 +88,9 @@ def product_of(version: Version, **by: str) -> int | None:
         case _:
             found = version.query(BY_URL, [by["url"]])
     return found[0]["product_id"] if found else None
+
+
+def products_of_offers(version: Version, offer_ids: list[int]) -> dict[int, int]:
+    """By offer its product, of those that are there."""
+    rows = version.query(OF_OFFERS, {"ids": offer_ids}) if offer_ids else []
+    return {row["offer_id"]: row["product_id"] for row in rows}

@@ -1,4 +1,4 @@
-"""What an account keeps: settings."""
+"""What an account keeps: settings, favourites, followed categories."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -32,7 +32,28 @@ def upgrade() -> None:
         goes_with_account("preferences"),
         sa.PrimaryKeyConstraint("account_id", name="pk_preferences"),
     )
+    op.create_table(
+        "favorite",
+        owner(),
+        sa.Column("product_id", sa.BigInteger(), nullable=False),
+        sa.Column("offer_id", sa.BigInteger(), nullable=False),
+        sa.Column("added_at", INSTANT, nullable=False),
+        sa.Column("price", sa.BigInteger()),
+        sa.Column("currency", sa.String(length=3), nullable=False),
+        sa.Column("title", sa.String(length=500)),
+        goes_with_account("favorite"),
+        sa.PrimaryKeyConstraint("account_id", "product_id", name="pk_favorite"),
+    )
+    op.create_table(
+        "followed_category",
+        owner(),
+        sa.Column("slug", sa.String(length=500), nullable=False),
+        sa.Column("added_at", INSTANT, nullable=False),
+        goes_with_account("followed_category"),
+        sa.PrimaryKeyConstraint("account_id", "slug", name="pk_followed_category"),
+    )
 
 
 def downgrade() -> None:
-    op.drop_table("preferences")
+    for table in ("followed_category", "favorite", "preferences"):
+        op.drop_table(table)
