@@ -32,6 +32,7 @@ from pricepulse import (
     store,
 )
 from pricepulse.accounts import (
+    dashboard,
     favorites,
     followed,
     link_page,
@@ -73,6 +74,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *preferences.ROUTES,
     *favorites.ROUTES,
     *followed.ROUTES,
+    *dashboard.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
