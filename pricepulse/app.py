@@ -32,7 +32,9 @@ from pricepulse import (
     store,
 )
 from pricepulse.accounts import (
+    avatar,
     dashboard,
+    deletion,
     favorites,
     followed,
     link_page,
@@ -75,6 +77,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *favorites.ROUTES,
     *followed.ROUTES,
     *dashboard.ROUTES,
+    *avatar.ROUTES,
+    *deletion.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
@@ -157,8 +161,8 @@ def create_app(
     app.state["store"] = store.Store(settings.database)
     app.state["hasher"] = Hasher()
     app.state["answers"] = Answers(settings.answer_cache_mb << 20)
-    # Threads that wait for processes, started at the first picture; two keep both cores of a small
-    # machine busy.
+    # Threads that wait for processes that draw charts or encode pictures, started at the first one;
+    # two keep both cores of a small machine busy.
     app.state["drawing"] = ThreadPoolExecutor(2, "chart")
     app.state["intake"] = intake = ingest.Intake(settings)
     app.state["readiness"] = health.Readiness(settings.data, intake, app.state["store"])

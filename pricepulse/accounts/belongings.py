@@ -55,3 +55,13 @@ class FollowedCategory(Base):
     account_id: Mapped[str] = _owner()
     slug: Mapped[str] = mapped_column(String(500), primary_key=True)
     added_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Avatar(Base):
+    """Which file is the account's picture (pricepulse/pictures.py)."""
+
+    __tablename__ = "avatar"
+
+    account_id: Mapped[str] = _owner()
+    hash: Mapped[str] = mapped_column(String(64))
+    changed_at: Mapped[datetime] = mapped_column(default=now)

@@ -21,7 +21,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse.access import Role, may
 from pricepulse.accounts import belongings
-from pricepulse.accounts.me import OWN, Own
+from pricepulse.accounts.me import OWN, Own, lock
 from pricepulse.accounts.preferences import preferences_of
 from pricepulse.accounts.tables import Account
 from pricepulse.answer import Json
@@ -138,7 +138,7 @@ async def add_favorite(
 
     Of one that is a favourite already nothing changes. An account has at most 1,000."""
     version = build_of(request)
-    await db.refresh(me, with_for_update=True)  # the same twice at once, or one over the limit
+    await lock(db, me)  # the same twice at once, or one over the limit
     kept = await _kept(db, me, product_id)
     status = 200
     if kept is None:

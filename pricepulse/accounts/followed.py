@@ -16,7 +16,7 @@ from sqlalchemy import func, select
 from pricepulse.access import Role, may
 from pricepulse.accounts.belongings import FollowedCategory
 from pricepulse.accounts.favorites import build_of
-from pricepulse.accounts.me import OWN, Own
+from pricepulse.accounts.me import OWN, Own, lock
 from pricepulse.answer import Json
 from pricepulse.contract import Cursor, Limit
 from pricepulse.errors import ConflictError, NotFoundError
@@ -73,7 +73,7 @@ async def follow_category(
     Of one that is followed already nothing changes. An account follows at most 100."""
     version = build_of(request)
     known = await asyncio.to_thread(categories_by_slug, version, [slug])
-    await db.refresh(me, with_for_update=True)
+    await lock(db, me)
     row, status = await db.get(FollowedCategory, (me.id, slug)), 200
     if row is None:
         if slug not in known:

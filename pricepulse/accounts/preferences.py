@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from pricepulse import audit
 from pricepulse.access import Role, may
 from pricepulse.accounts.belongings import Preferences
-from pricepulse.accounts.me import OWN, Own
+from pricepulse.accounts.me import OWN, Own, lock
 from pricepulse.accounts.tables import Account
 from pricepulse.accounts.tokens import Claims
 from pricepulse.contract import CURRENCY, END
@@ -94,7 +94,7 @@ async def change_settings(
     """Change some of the settings."""
     await _check(data)
     # Locked: two first changes at once would both insert.
-    await db.refresh(me, with_for_update=True)
+    await lock(db, me)
     row = await preferences_of(db, me)
     for name in ("locale", "time_zone", "theme", "currency"):
         given = getattr(data, name)

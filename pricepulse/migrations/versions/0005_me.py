@@ -1,4 +1,4 @@
-"""What an account keeps: settings, favourites, followed categories."""
+"""What an account keeps: settings, favourites, followed categories, a picture."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -52,8 +52,16 @@ def upgrade() -> None:
         goes_with_account("followed_category"),
         sa.PrimaryKeyConstraint("account_id", "slug", name="pk_followed_category"),
     )
+    op.create_table(
+        "avatar",
+        owner(),
+        sa.Column("hash", sa.String(length=64), nullable=False),
+        sa.Column("changed_at", INSTANT, nullable=False),
+        goes_with_account("avatar"),
+        sa.PrimaryKeyConstraint("account_id", name="pk_avatar"),
+    )
 
 
 def downgrade() -> None:
-    for table in ("followed_category", "favorite", "preferences"):
+    for table in ("avatar", "followed_category", "favorite", "preferences"):
         op.drop_table(table)
