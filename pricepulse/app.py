@@ -35,6 +35,7 @@ from pricepulse.accounts import (
     avatar,
     dashboard,
     deletion,
+    export,
     favorites,
     followed,
     link_page,
@@ -79,6 +80,7 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *dashboard.ROUTES,
     *avatar.ROUTES,
     *deletion.ROUTES,
+    *export.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and

@@ -137,7 +137,9 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler) -> set[int]:
     responses = operation["responses"]
     for status, response in responses.items():
         response["description"] = HTTPStatus(int(status)).phrase
-        for kind in {"image/png", "image/webp"} & response.get("content", {}).keys():
+        for kind in {"image/png", "image/webp", "application/zip"} & response.get(
+            "content", {}
+        ).keys():
             response["content"][kind]["schema"]["format"] = "binary"
     if handler.opt.get("versioned"):
         statuses.add(503)

@@ -41,7 +41,7 @@ class Favorite(Base):
     offer_id: Mapped[int] = mapped_column(BigInteger)
     added_at: Mapped[datetime] = mapped_column(default=now)
     # In units of 1/10,000: SQLite has no decimals. Null where nobody sold it.
-    price: Mapped[int | None] = mapped_column(BigInteger)
+    price: Mapped[int | None] = mapped_column(BigInteger, info={"money": True})
     currency: Mapped[str] = mapped_column(String(3))
     # What it was called, for when it is there no more.
     title: Mapped[str | None] = mapped_column(String(500))

@@ -22,6 +22,7 @@ PICTURES = {
     "svg": "image/svg+xml",
     "png": "image/png",
     "GET /api/v1/users/me/avatar": "image/webp",
+    "GET /api/v1/users/me/export": "application/zip",
 }
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
 # What schemathesis cannot know: which cursors, times, GTINs and files there are. Valid by their
