@@ -26,6 +26,7 @@ from pricepulse import (
     migrations,
     neighbours,
     openapi,
+    pictures,
     prices,
     product_page,
     statistics,
@@ -166,6 +167,7 @@ def create_app(
     # Threads that wait for processes that draw charts or encode pictures, started at the first one;
     # two keep both cores of a small machine busy.
     app.state["drawing"] = ThreadPoolExecutor(2, "chart")
+    app.state["pictures"] = asyncio.Semaphore(pictures.MOST_AT_ONCE)
     app.state["intake"] = intake = ingest.Intake(settings)
     app.state["readiness"] = health.Readiness(settings.data, intake, app.state["store"])
     read_contracts(app, contracts)

@@ -15,34 +15,33 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from pricepulse import picture_program
-from pricepulse.errors import FieldError, UnavailableError, UnprocessableError
+from pricepulse.errors import BadRequestError, FieldError, UnavailableError, UnprocessableError
 from pricepulse.settings import Settings
 
 WEBP = "image/webp"
 FORMATS = {"image/png": "PNG", "image/jpeg": "JPEG", WEBP: "WEBP"}
 HASH = re.compile(r"[0-9a-f]{64}")
+MOST_AT_ONCE = 16  # in a process; of 2 MB each
+RECEIVING_SECONDS = 60
 # The program ends by itself after so many seconds of processor; it may have to wait for one.
 PATIENCE_SECONDS = 2 * picture_program.SECONDS
 
 
 class Kind(NamedTuple):
-    """`name` is its folder; the rest, and why, in picture_program."""
+    """`name` is its folder, `side` the pixels of what is kept, `most_bytes` of what is taken."""
 
     name: str
     side: int
-    shape: Literal["cover", "contain"]
     most_bytes: int
 
 
-AVATAR = Kind("avatars", 256, "cover", 2 << 20)
-PRODUCT = Kind("products", 1200, "contain", 8 << 20)
-KINDS = (AVATAR, PRODUCT)
+AVATAR = Kind("avatars", 256, 2 << 20)
 
 
 @dataclass
@@ -55,19 +54,28 @@ class PictureUpload(Operation):
 
 
 async def taken(request: Request[Any, Any, Any], kind: Kind) -> bytes:
-    """The picture in the request's body as a WebP of ours; a 422 if it is none. At most two are in the
-    making at once, and the handler's `request_max_body_size` bounds what waits."""
-    body = await request.body()
+    """The picture in the request's body as a WebP of ours; a 422 if it is none. Two are in the making at
+    once, MOST_AT_ONCE in memory, and none is waited for longer than RECEIVING_SECONDS."""
     declared = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    loop = asyncio.get_running_loop()
-    drawing = request.app.state["drawing"]
-    return await loop.run_in_executor(drawing, made, body, FORMATS[declared], kind)
+    room: asyncio.Semaphore = request.app.state["pictures"]
+    if room.locked():
+        raise UnavailableError("many pictures are coming in; send it again", retry_after=5)
+    async with room:
+        try:
+            async with asyncio.timeout(RECEIVING_SECONDS):
+                body = await request.body()
+        except TimeoutError:
+            told = f"the picture did not come within {RECEIVING_SECONDS} s"
+            raise BadRequestError(told) from None
+        loop = asyncio.get_running_loop()
+        drawing = request.app.state["drawing"]
+        return await loop.run_in_executor(drawing, made, body, FORMATS[declared], kind)
 
 
 def made(content: bytes, form: str, kind: Kind) -> bytes:
     """The same, blocking."""
     program = [sys.executable, "-P", picture_program.__file__]
-    command = [*program, form, str(kind.side), kind.shape]
+    command = [*program, form, str(kind.side)]
     try:
         run = subprocess.run(  # noqa: S603  # this package's own file, by this interpreter
             command, input=content, capture_output=True, check=False, timeout=PATIENCE_SECONDS

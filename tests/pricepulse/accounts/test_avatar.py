@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import os
 import time
@@ -112,6 +113,18 @@ def test_more_than_two_megabytes_are_refused_unread(site: People, access: str) -
     for name in ("../../secret.key", "%2e%2e%2fsecret.key", "..%2F..%2Fsecret.key"):
         answer = site.send("GET", f"{AVATAR}/{name}", access)
         assert answer.status_code == 404
+
+
+def test_no_more_are_taken_in_at_once_than_there_is_room_for(site: People, access: str) -> None:
+    room = site.app.state["pictures"]
+    site.app.state["pictures"] = asyncio.Semaphore(0)
+    try:
+        answer = put(site, access, PNG)
+    finally:
+        site.app.state["pictures"] = room
+    refused(answer, 503)
+    assert answer.headers["retry-after"] == "5"
+    assert put(site, access, PNG).status_code == 200
 
 
 def test_everybody_has_a_file_of_their_own_and_takes_it_along(site: People, access: str) -> None:
