@@ -16,7 +16,7 @@ import aiosmtplib
 from aiosmtplib import SMTPRecipientsRefused, SMTPResponseException
 from sqlalchemy import delete, select, update
 
-from pricepulse.mail import KEPT_TRYING, Mail, message, opened
+from pricepulse.mail import KEPT_TRYING, OUTBOX, Mail, message, opened
 from pricepulse.sealing import Sealer, Unsealable
 from pricepulse.settings import Settings
 from pricepulse.store import Database
@@ -61,8 +61,9 @@ class Delivery:
         for mail, _ in messages:
             if mail.id in failed:
                 self._again(mail, failed[mail.id])
-            else:
-                self._done(mail)
+            elif not self._done(mail) and self.settings.smtp_url is None:
+                # Its account was deleted meanwhile (pricepulse.accounts.deletion).
+                _file(self.settings.data / OUTBOX, mail).unlink(missing_ok=True)
         return f"{len(messages) - len(failed)} mails delivered, {len(failed)} not yet"
 
     def _take(self) -> list[Mail]:
@@ -88,7 +89,7 @@ class Delivery:
     def _send(self, messages: list[tuple[Mail, EmailMessage]]) -> dict[str, Exception]:
         if self.settings.smtp_url is None:
             for mail, made in messages:
-                _write(self.settings.data / "outbox", mail, made)
+                _write(self.settings.data / OUTBOX, mail, made)
             return {}
         url = urlsplit(self.settings.smtp_url.reveal())
         return asyncio.run(_send_all(url, messages))
@@ -108,9 +109,11 @@ class Delivery:
             later = update(Mail).where(Mail.id == mail.id)
             db.execute(later.values(due_at=datetime.now(UTC) + pause))
 
-    def _done(self, mail: Mail) -> None:
+    def _done(self, mail: Mail) -> bool:
+        """Whether the row was still there."""
         with self.database.begin() as db:
-            db.execute(delete(Mail).where(Mail.id == mail.id))
+            gone = delete(Mail).where(Mail.id == mail.id).returning(Mail.id)
+            return db.scalar(gone) is not None
 
 
 async def _send_all(
@@ -148,7 +151,7 @@ async def _send_all(
 def _write(outbox: Path, mail: Mail, made: EmailMessage) -> None:
     """One file, whole or not at all, for the owner's eyes: there may be a link in it."""
     outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
-    path = outbox / f"{mail.created_at:%Y%m%dT%H%M%S}-{mail.id}.eml"
+    path = _file(outbox, mail)
     new = path.with_suffix(".new")
     descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -157,3 +160,7 @@ def _write(outbox: Path, mail: Mail, made: EmailMessage) -> None:
         os.fsync(file.fileno())
     new.replace(path)
     log.info("mail %s written to %s", mail.id, path)
+
+
+def _file(outbox: Path, mail: Mail) -> Path:
+    return outbox / f"{mail.created_at:%Y%m%dT%H%M%S}-{mail.id}.eml"

@@ -27,6 +27,7 @@ from jobs.build import LOOK_SECONDS, Builder
 from jobs.deliver import LOOK_SECONDS as MAIL_SECONDS
 from jobs.deliver import Delivery
 from jobs.people import sweep
+from jobs.pictures import remove_unreferenced
 from pricepulse import migrations
 from pricepulse.sealing import sealer
 from pricepulse.settings import Settings
@@ -130,6 +131,12 @@ class Jobs:
             IntervalTrigger(hours=1),
             lambda: sweep(delivery.database, secret, datetime.now(UTC)),
             90,
+        )
+        add(
+            "pictures",
+            IntervalTrigger(hours=1),
+            lambda: remove_unreferenced(settings.data, delivery.database),
+            150,
         )
         add("merge", IntervalTrigger(minutes=MERGE_MINUTES), lambda: upkeep.merge(lake), 60)
         add(

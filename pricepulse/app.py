@@ -26,12 +26,27 @@ from pricepulse import (
     migrations,
     neighbours,
     openapi,
+    pictures,
     prices,
     product_page,
     statistics,
     store,
 )
-from pricepulse.accounts import api_keys, link_page, me, registration, second_factor, signin
+from pricepulse.accounts import (
+    api_keys,
+    avatar,
+    dashboard,
+    deletion,
+    export,
+    favorites,
+    followed,
+    link_page,
+    me,
+    preferences,
+    registration,
+    second_factor,
+    signin,
+)
 from pricepulse.accounts.gate import Gate
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.answer import Answers, Json
@@ -63,6 +78,13 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *me.ROUTES,
     *second_factor.ROUTES,
     *api_keys.ROUTES,
+    *preferences.ROUTES,
+    *favorites.ROUTES,
+    *followed.ROUTES,
+    *dashboard.ROUTES,
+    *avatar.ROUTES,
+    *deletion.ROUTES,
+    *export.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
@@ -145,9 +167,10 @@ def create_app(
     app.state["store"] = store.Store(settings.database)
     app.state["hasher"] = Hasher()
     app.state["answers"] = Answers(settings.answer_cache_mb << 20)
-    # Threads that wait for processes, started at the first picture; two keep both cores of a small
-    # machine busy.
+    # Threads that wait for processes that draw charts or encode pictures, started at the first one;
+    # two keep both cores of a small machine busy.
     app.state["drawing"] = ThreadPoolExecutor(2, "chart")
+    app.state["pictures"] = asyncio.Semaphore(pictures.MOST_AT_ONCE)
     app.state["intake"] = intake = ingest.Intake(settings)
     app.state["readiness"] = health.Readiness(settings.data, intake, app.state["store"])
     read_contracts(app, contracts)

@@ -240,13 +240,22 @@ def shop_slug(given: str | None) -> str | None:
 
 def known_product(version: Version, product_id: str) -> int:
     """Where the product is in the columns, or 404."""
+    key = id_of(product_id)
+    at = None if key is None else version.columns.find(key)
+    if at is None:
+        raise NotFoundError(
+            "there is no such product; /api/v1/products and /api/v1/search list them"
+        )
+    return at
+
+
+def id_of(product_id: str) -> int | None:
+    """The id as the warehouse has it; None if the text can be none."""
     # Nineteen digits hold every id; more would only be a long time in int().
     if product_id.isascii() and product_id.isdigit() and len(product_id) < 20:
         key = int(product_id)
-        at = version.columns.find(key) if key < 2**63 else None
-        if at is not None:
-            return at
-    raise NotFoundError("there is no such product; /api/v1/products and /api/v1/search list them")
+        return key if key < 2**63 else None
+    return None
 
 
 def plain(amount: Decimal) -> Decimal:

@@ -1,5 +1,6 @@
 """`currency=`: answers in one currency, with the ECB's reference rates of the day."""
 
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Annotated
 
@@ -92,6 +93,26 @@ def offers_in(
     left_out = len(shown) - len(made)
     told = Conversion(currency=wanted, rates_of=rates_of, source=SOURCE, left_out=left_out)
     return made, _best(version, [offer for _, offer in made]), told
+
+
+def units_in(
+    version: Version, wanted: str, money: Sequence[tuple[int, str]]
+) -> tuple[list[int], date | None] | None:
+    """Amounts (units, currency) in the currency wanted, all with the rates of the version's day, and the
+    oldest day of which a rate was needed; None if one of them cannot be converted."""
+    today = (version.as_of.date() - EPOCH).days if version.as_of else 0
+    made, days = [], []
+    for units, currency in money:
+        if currency == wanted:
+            made.append(units)
+            continue
+        rate = version.rates.pair(currency, wanted).on(today)
+        into = None if rate is None else rate.converted(units)
+        if rate is None or into is None:
+            return None
+        made.append(into)
+        days.append(rate.day)
+    return made, EPOCH + timedelta(days=min(days)) if days else None
 
 
 def _best(version: Version, offers: list[Shown]) -> int | None:

@@ -32,6 +32,7 @@ TEMPLATES = Environment(
     undefined=StrictUndefined,  # a misspelt name is a failing test and not an empty link
     trim_blocks=True,
 )
+OUTBOX = "outbox"  # in the data folder: mails as files, where there is no mail server
 # After a day the links in it have expired, too.
 KEPT_TRYING = timedelta(hours=24)
 

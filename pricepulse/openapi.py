@@ -140,8 +140,10 @@ def _complete(operation: dict[str, Any], handler: HTTPRouteHandler) -> set[int]:
     responses = operation["responses"]
     for status, response in responses.items():
         response["description"] = HTTPStatus(int(status)).phrase
-        if "image/png" in response.get("content", {}):
-            response["content"]["image/png"]["schema"]["format"] = "binary"
+        for kind in {"image/png", "image/webp", "application/zip"} & response.get(
+            "content", {}
+        ).keys():
+            response["content"][kind]["schema"]["format"] = "binary"
     if handler.opt.get("versioned"):
         statuses.add(503)
         responses["304"] = {"description": "Unchanged since the build named in If-None-Match"}

@@ -156,7 +156,9 @@ def _prepare(engine: Engine, *, foreign_keys: bool = True) -> None:
         cursor = connection.cursor()
         # FULL: in WAL mode NORMAL may lose the last commits in a power cut, and an answered
         # registration or sign-out must not be undone by one.
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", f"foreign_keys={int(foreign_keys)}"):
+        # secure_delete: else what was deleted stays legible in the file's free pages.
+        keys = f"foreign_keys={int(foreign_keys)}"
+        for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", keys):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 

@@ -1,4 +1,4 @@
-"""GET, PATCH, DELETE /users/me: the own account, its password, address and sessions."""
+"""GET, PATCH /users/me: the own account, its password, address and sessions."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from pricepulse import audit
 from pricepulse.access import Role, Scope, may
 from pricepulse.accounts import sessions, throttle, totp
 from pricepulse.accounts.addresses import Address
+from pricepulse.accounts.belongings import Avatar
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.accounts.registration import (
     Name,
@@ -36,7 +37,8 @@ from pricepulse.store import Db
 
 
 class Me(msgspec.Struct, frozen=True):
-    """`second_factor`: whether sign-in asks for a code."""
+    """`second_factor`: whether sign-in asks for a code. `avatar`: another one for another picture
+    (GET /users/me/avatar), null where there is none."""
 
     id: str
     email: str
@@ -44,12 +46,14 @@ class Me(msgspec.Struct, frozen=True):
     role: str
     second_factor: bool
     created_at: datetime
+    avatar: str | None
 
     @classmethod
-    def from_account(cls, account: Account) -> Me:
+    async def from_account(cls, account: Account, db: AsyncSession) -> Me:
+        avatar = await db.scalar(select(Avatar.hash).where(Avatar.account_id == account.id))
         return cls(
             account.id, account.email, account.name, account.role, account.totp is not None,
-            account.created_at,
+            account.created_at, avatar,
         )  # fmt: skip
 
 
@@ -111,9 +115,9 @@ OWN: dict[str, Any] = {"dependencies": {"me": Provide(_me)}, **FORM}
 
 
 @get("/users/me", **may(Role.USER, Scope.READ), **OWN)
-async def get_me(me: Own) -> Me:
+async def get_me(me: Own, db: Db) -> Me:
     """Who is signed in."""
-    return Me.from_account(me)
+    return await Me.from_account(me, db)
 
 
 @patch("/users/me", **may(Role.USER), **OWN)
@@ -124,21 +128,7 @@ async def change_me(
     if data.name is not UNSET:
         me.name = data.name
     audit.record(db, "account.profile", f"account:{me.id}", request=request, actor=me.id)
-    return Me.from_account(me)
-
-
-@delete("/users/me", **may(Role.USER, problems=(422,)), **OWN)
-async def delete_me(
-    request: Request[Claims, Any, Any], data: JSONBody[Confirmed], me: Own, db: Db
-) -> None:
-    """Delete the account, and all that is held about it, for good.
-
-    Asks for the password again. What the audit keeps is an id that leads nowhere."""
-    await confirm(db, request, me, data.password, data.code)
-    await sessions.end(db, Session.account_id == me.id)
-    await db.execute(sql_delete(Link).where(Link.email_key == me.email_key))
-    await db.delete(me)
-    audit.record(db, "account.delete", f"account:{me.id}", request=request, actor=me.id)
+    return await Me.from_account(me, db)
 
 
 @put("/users/me/password", **may(Role.USER, problems=(422,)), **OWN, status_code=204)
@@ -211,6 +201,13 @@ async def end_session(
     audit.record(db, "session.end", f"session:{session_id}", request=request, actor=me.id)
 
 
+async def lock(db: AsyncSession, me: Account) -> None:
+    """Let nobody else change what is the account's until the transaction ends."""
+    mine = select(Account.id).where(Account.id == me.id).with_for_update()
+    if await db.scalar(mine) is None:
+        raise UnauthorizedError("the account is gone", error="invalid_token")
+
+
 async def confirm(
     db: AsyncSession,
     request: Request[Claims, Any, Any],
@@ -248,6 +245,6 @@ async def _not_confirmed(
 
 
 ROUTES = (
-    get_me, change_me, delete_me, change_password, change_email, list_sessions, end_sessions,
+    get_me, change_me, change_password, change_email, list_sessions, end_sessions,
     end_session,
 )  # fmt: skip

@@ -18,7 +18,12 @@ from pricepulse.errors import WORDS
 from pricepulse.settings import Settings
 from tests.served import KEY, KEY_HEADER, Served, shared_server
 
-PICTURES = {"svg": "image/svg+xml", "png": "image/png"}
+PICTURES = {
+    "svg": "image/svg+xml",
+    "png": "image/png",
+    "GET /api/v1/users/me/avatar": "image/webp",
+    "GET /api/v1/users/me/export": "application/zip",
+}
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
 # What schemathesis cannot know: which cursors, times, GTINs and files there are. Valid by their
 # schema, they are still refused with a 400, so that its check `positive_data_acceptance` says nothing.

@@ -43,6 +43,13 @@ BY_URL = """
 SELECT product_id FROM offer WHERE url IS NOT NULL AND url_key(url) = url_key(?)
 ORDER BY last_observed_at DESC, offer_id LIMIT 1
 """
+OF_OFFERS = "SELECT offer_id, product_id FROM offer WHERE offer_id IN (SELECT unnest($ids))"
+# Windows end where a product was last looked at (docs/definitions.md).
+BEST_BEFORE = """
+SELECT product_id, price FROM best_price JOIN product_signal USING (product_id)
+WHERE product_id IN (SELECT unnest($ids))
+    AND start_at <= ends_at - to_days($days) AND until_at > ends_at - to_days($days)
+"""
 
 
 def products_by_filters(
@@ -87,3 +94,16 @@ def product_of(version: Version, **by: str) -> int | None:
         case _:
             found = version.query(BY_URL, [by["url"]])
     return found[0]["product_id"] if found else None
+
+
+def products_of_offers(version: Version, offer_ids: list[int]) -> dict[int, int]:
+    """By offer its product, of those that are there."""
+    rows = version.query(OF_OFFERS, {"ids": offer_ids}) if offer_ids else []
+    return {row["offer_id"]: row["product_id"] for row in rows}
+
+
+def best_prices_before(version: Version, product_ids: list[int], days: int) -> dict[int, Decimal]:
+    """By product its best price so many days before its windows end; only where it is known."""
+    asked = {"ids": product_ids, "days": days}
+    rows = version.query(BEST_BEFORE, asked) if product_ids else []
+    return {row["product_id"]: row["price"] for row in rows}

@@ -8,6 +8,7 @@ CATEGORIES = "FROM category ORDER BY path, slug LIMIT ? OFFSET ?"
 CATEGORY = """
 FROM category WHERE slug = ?1 OR parent_slug = ?1 OR starts_with(?1, slug || '.') ORDER BY depth, path
 """
+BY_SLUGS = "FROM category WHERE slug IN (SELECT unnest($slugs))"
 BRANDS = "FROM brand ORDER BY name, slug LIMIT ? OFFSET ?"
 RETAILERS = "FROM retailer ORDER BY retailer LIMIT ? OFFSET ?"
 RETAILER = "FROM retailer WHERE retailer = ?"
@@ -21,6 +22,12 @@ def categories(version: Version, limit: int, offset: int) -> list[dict[str, Any]
 def category_and_kin(version: Version, slug: str) -> list[dict[str, Any]]:
     """The category with its ancestors and its children; nothing if there is no such slug."""
     return version.query(CATEGORY, [slug])
+
+
+def categories_by_slug(version: Version, slugs: list[str]) -> dict[str, dict[str, Any]]:
+    """Those of them that there are."""
+    rows = version.query(BY_SLUGS, {"slugs": slugs}) if slugs else []
+    return {row["slug"]: row for row in rows}
 
 
 def brands(version: Version, limit: int, offset: int) -> list[dict[str, Any]]:

@@ -6,6 +6,7 @@ import pytest
 
 from tests.databases import Databases
 from tests.people import People, people
+from tests.shops import Shops, shops
 
 
 @pytest.fixture(scope="session")
@@ -37,4 +38,11 @@ def site(request: pytest.FixtureRequest, servers: Callable[[str], People]) -> Pe
 def own_site(database: str, tmp_path: Path) -> Iterator[People]:
     """The same for tests that change the server itself."""
     with people(database, tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+def market(database: str, tmp_path: Path) -> Iterator[Shops]:
+    """A server over a market of its own, where nobody has an account and nothing is sold yet."""
+    with shops(database, tmp_path) as made:
         yield made
