@@ -20,7 +20,7 @@ from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.signin import FORM, Email, Opaque, Password
 from pricepulse.accounts.tables import Account, Link, Session, now
 from pricepulse.accounts.tokens import hashed, new_token
-from pricepulse.errors import FieldError, UnprocessableError
+from pricepulse.errors import FieldError, UnprocessableError, told_as
 from pricepulse.mail import post as post_mail
 from pricepulse.sealing import Sealer
 from pricepulse.store import Db
@@ -33,7 +33,13 @@ LASTS = {
     # Leads nowhere: written so that an answer takes as long where there is nothing to write.
     "decoy": timedelta(hours=1),
 }
-Name = Annotated[str, Meta(max_length=100, pattern=r"^[^\x00-\x1f\x7f]*(?![\s\S])")]
+Name = Annotated[
+    str,
+    Meta(
+        max_length=100,
+        pattern=told_as(r"^[^\x00-\x1f\x7f]*(?![\s\S])", "must be text of one line"),
+    ),
+]
 
 
 class Registration(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
