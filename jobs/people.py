@@ -8,7 +8,14 @@ from sqlalchemy import delete, select
 
 from pricepulse.accounts.gate import REMEMBERED
 from pricepulse.accounts.sessions import IDLE
-from pricepulse.accounts.tables import EndedSession, Link, RefreshToken, Session, SigningKey
+from pricepulse.accounts.tables import (
+    EndedSession,
+    Link,
+    OAuthReturn,
+    RefreshToken,
+    Session,
+    SigningKey,
+)
 from pricepulse.accounts.tokens import new_signing_key
 from pricepulse.sealing import Sealer
 from pricepulse.store import Database
@@ -29,6 +36,7 @@ def sweep(database: Database, sealer: Sealer, now: datetime) -> str:
             db.scalars(delete(Link).where(Link.expires_at < now).returning(Link.kind)).all()
         )
         db.execute(delete(RefreshToken).where(RefreshToken.issued_at < now - IDLE))
+        db.execute(delete(OAuthReturn).where(OAuthReturn.expires_at < now))
         db.execute(delete(EndedSession).where(EndedSession.at < now - 2 * REMEMBERED))
         keys = list(db.scalars(select(SigningKey).order_by(SigningKey.created_at.desc())))
         if keys and keys[0].created_at < now - timedelta(days=KEY_DAYS):

@@ -31,7 +31,17 @@ from pricepulse import (
     statistics,
     store,
 )
-from pricepulse.accounts import link_page, me, registration, second_factor, signin
+from pricepulse.accounts import (
+    link_page,
+    me,
+    oauth,
+    oidc,
+    outward,
+    own_identities,
+    registration,
+    second_factor,
+    signin,
+)
 from pricepulse.accounts.gate import Gate
 from pricepulse.accounts.passwords import Hasher
 from pricepulse.answer import Answers, Json
@@ -61,6 +71,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *signin.ROUTES,
     *me.ROUTES,
     *second_factor.ROUTES,
+    *oauth.ROUTES,
+    *own_identities.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
@@ -125,13 +137,14 @@ def create_app(
             health.ready,
             health.problem_type,
             link_page.link_page,
+            link_page.sign_in_page,
         ],
         before_request=checker(contracts, RELEASE),
         exception_handlers={Exception: problem_response},
         response_class=Json,
         openapi_config=openapi.config(RELEASE),
         plugins=[openapi.MoneyIsANumber()],
-        lifespan=[_people, partial(_read_builds, settings=settings, reader=warehouse)],
+        lifespan=[_people, _providers, partial(_read_builds, settings=settings, reader=warehouse)],
         dependencies=store.DEPENDENCIES,
         on_startup=list(on_startup),
         on_shutdown=list(on_shutdown),
@@ -171,6 +184,17 @@ async def _people(app: Litestar) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await following
         await database.close()
+
+
+@asynccontextmanager
+async def _providers(app: Litestar) -> AsyncIterator[None]:
+    """Connections to those whom people may sign in with."""
+    settings: Settings = app.state["settings"]
+    async with outward.new_client() as client:
+        app.state["providers"] = {
+            each.name: oidc.connect(each, client) for each in settings.providers
+        }
+        yield
 
 
 @asynccontextmanager

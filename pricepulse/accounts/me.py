@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, delete, get, patch, put
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -32,6 +32,9 @@ from pricepulse.accounts.tokens import Claims
 from pricepulse.errors import FieldError, NotFoundError, UnauthorizedError, UnprocessableError
 from pricepulse.mail import post as post_mail
 from pricepulse.store import Db
+
+# Whoever signs in through a provider only has none, and must have done that just now.
+PasswordIfAny = Annotated[str, Meta(max_length=1024)]
 
 
 class Me(msgspec.Struct, frozen=True):
@@ -59,20 +62,20 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Confirmed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The password again; with a second factor, a `code`, too."""
+    """The password again, where the account has one; with a second factor, a `code`, too."""
 
-    password: Password
+    password: PasswordIfAny = ""
     code: str = ""
 
 
 class NewPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    current_password: Password
     password: Password
+    current_password: PasswordIfAny = ""
 
 
 class NewEmail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     email: Email
-    password: Password
+    password: PasswordIfAny = ""
 
 
 class OwnSession(msgspec.Struct, frozen=True):
@@ -218,14 +221,19 @@ async def confirm(
     pointer: str = "/body/password",
 ) -> None:
     """That it is the owner who asks: a 422 unless the password (and the code, where `code` is given
-    and the account has a second factor) is right. `me` is locked and as it is now after it."""
+    and the account has a second factor) is right; without a password, unless the session is fresh.
+    `me` is locked and as it is now after it."""
     await db.commit()  # nobody waits for Argon2
     stored = me.password_hash
     hasher: Hasher = request.app.state["hasher"]
-    right = await hasher.verify(stored, password)
+    if stored:
+        right, told = await hasher.verify(stored, password), "is not the password of this account"
+    else:
+        right = await sessions.is_fresh(db, request.user.sid)
+        told = "cannot be asked for, the account has none: sign in anew, then try within 10 minutes"
     await db.refresh(me, with_for_update=True)
     if not right or me.password_hash != stored:
-        await _not_confirmed(db, request, me, pointer, "is not the password of this account")
+        await _not_confirmed(db, request, me, pointer, told)
     if code is None or not me.totp:
         return
     if not await totp.accept(db, request.app.state["sealer"], me, code):

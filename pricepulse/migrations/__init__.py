@@ -20,7 +20,7 @@ from pricepulse.store import Base, Database, SchemaError, is_embedded
 if TYPE_CHECKING:
     from alembic.config import Config
 
-HEAD = "0002"  # the newest of `versions/`
+HEAD = "0003"  # the newest of `versions/`
 VERSION = Table("alembic_version", MetaData(), Column("version_num", String(32), primary_key=True))
 # Any number, the same for all: PostgreSQL's lock that lets one process migrate at a time.
 MIGRATING = 0x70726963

@@ -68,7 +68,14 @@ def test_operation_ids_are_unique_names(document: Any) -> None:
 def test_every_route_is_documented(document: Any, tmp_path: Path) -> None:
     app = create_app(Settings.from_env({}, data=tmp_path))
     hidden = {"/", "/docs", "/docs/{name}", "/api/v1/openapi.json"}  # the documentation's own
-    hidden |= {"/verify-email", "/reset-password", "/forgot-password", "/register"}  # pages
+    hidden |= {
+        "/verify-email",
+        "/reset-password",
+        "/forgot-password",
+        "/register",
+        "/sign-in",
+        "/signed-in",
+    }  # pages
     routes = {
         f"{method} {route.path_format}"
         for route in app.routes

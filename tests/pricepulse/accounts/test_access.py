@@ -98,7 +98,7 @@ def test_signed_in_routes_refuse_nobody_and_say_so(site: People) -> None:
     assert len(signed) > 8
     for operation in signed:
         method, path = operation.split()
-        address = path.removeprefix("/api/v1").format(session_id="x")
+        address = path.removeprefix("/api/v1").format(session_id="x", provider="x")
         refused(site.send(method, address), 401)
         refused(site.send(method, address, "wrong"), 401)
 
