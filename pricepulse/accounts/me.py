@@ -38,20 +38,22 @@ PasswordIfAny = Annotated[str, Meta(max_length=1024)]
 
 
 class Me(msgspec.Struct, frozen=True):
-    """`second_factor`: whether sign-in asks for a code."""
+    """`second_factor`: whether sign-in asks for a code; `has_password`: whether there is one to confirm
+    things with, else a sign-in of the last ten minutes does."""
 
     id: str
     email: str
     name: str
     role: str
     second_factor: bool
+    has_password: bool
     created_at: datetime
 
     @classmethod
     def from_account(cls, account: Account) -> Me:
         return cls(
             account.id, account.email, account.name, account.role, account.totp is not None,
-            account.created_at,
+            bool(account.password_hash), account.created_at,
         )  # fmt: skip
 
 

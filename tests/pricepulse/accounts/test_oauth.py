@@ -47,12 +47,27 @@ def test_the_whole_way_with_a_real_provider(
         assert asked["code_challenge_method"] == "S256"
         assert asked["scope"] == "openid email profile"
         assert {len(asked[name]) for name in ("state", "nonce", "code_challenge")} == {43}
-        told = first.come_back(signed_in_at_nanoidp(address))
+        back = signed_in_at_nanoidp(address)
+        first_code = query_of(back)["code"]
+        told = first.come_back(back)
         assert set(told) == {"code"}
         found = me(site, first.exchange(told["code"]))
         assert (found["email"], found["role"]) == ("ann@example.org", "user")
+        assert not found["has_password"]
         (mail,) = site.mails()
         assert (mail.to, mail.template) == ("ann@example.org", "identity_changed")
+
+        # A code once used, and one that was given to another sign-in (PKCE, nonce), sign nobody in.
+        other, another = Visit(site, "nano"), Visit(site, "nano")
+        fresh = query_of(signed_in_at_nanoidp(other.begin()))["code"]
+        back = signed_in_at_nanoidp(another.begin())
+        assert another.come_back(back.replace(query_of(back)["code"], fresh)) == {
+            "error": "refused"
+        }
+        back = signed_in_at_nanoidp(another.begin())
+        used = back.replace(query_of(back)["code"], first_code)
+        assert another.come_back(used) == {"error": "refused"}
+        assert another.come_back(back) == {"error": "state"}
 
         # The provider changes its key: the new one is looked for, and it is the same account.
         httpx.post(f"{real_provider}/api/keys/rotate").raise_for_status()
@@ -61,7 +76,10 @@ def test_the_whole_way_with_a_real_provider(
         told = again.come_back(signed_in_at_nanoidp(again.begin()))
         assert me(site, again.exchange(told["code"]))["id"] == found["id"]
         assert site.mails() == []
-        assert site.audit() == ["account.create", "identity.link", "session.begin", "session.begin"]
+        assert site.audit() == [
+            "account.create", "identity.link", "session.begin", "oauth.failed", "oauth.failed",
+            "session.begin",
+        ]  # fmt: skip
 
 
 def test_a_code_is_good_once_and_for_the_page_that_began(door: People, own: OwnProvider) -> None:
