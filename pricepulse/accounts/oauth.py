@@ -24,7 +24,8 @@ from pricepulse.accounts.oauth_state import Attempt, Ticket
 from pricepulse.accounts.outward import ProviderError
 from pricepulse.accounts.sessions import Tokens
 from pricepulse.accounts.signin import FORM, Opaque
-from pricepulse.errors import NotFoundError, UnauthorizedError
+from pricepulse.contract import END
+from pricepulse.errors import NotFoundError, UnauthorizedError, told_as
 from pricepulse.settings import Settings
 from pricepulse.store import Db
 
@@ -37,7 +38,9 @@ Challenge = Annotated[
         pattern=oauth_state.CHALLENGE, description="SHA-256 of the verifier, base64url."
     ),
 ]
-Answered = Annotated[str | None, QueryParameter(max_length=4096)]
+# RFC 6749, appendix A. All four of them at their longest, encoded, are still a request line that is read.
+VISIBLE = told_as(f"^[ -~]*{END}", "must be visible ASCII characters, up to 4096")
+Answered = Annotated[str | None, QueryParameter(max_length=4096, pattern=VISIBLE)]
 
 
 class Choice(msgspec.Struct, frozen=True):
@@ -115,7 +118,9 @@ async def callback(
     request: Request[Any, Any, Any],
     provider: FromPath[str],
     code: Answered = None,
-    oauth_state_: Annotated[str | None, QueryParameter(name="state", max_length=4096)] = None,
+    oauth_state_: Annotated[
+        str | None, QueryParameter(name="state", max_length=4096, pattern=VISIBLE)
+    ] = None,
     iss: Answered = None,
     error: Answered = None,
 ) -> Redirect:
