@@ -12,6 +12,7 @@ from pricepulse.accounts.tables import (
     EndedSession,
     KnownAddress,
     Link,
+    OAuthReturn,
     RefreshToken,
     Session,
     SigningKey,
@@ -38,6 +39,7 @@ def sweep(database: Database, sealer: Sealer, now: datetime) -> str:
             db.scalars(delete(Link).where(Link.expires_at < now).returning(Link.kind)).all()
         )
         db.execute(delete(RefreshToken).where(RefreshToken.issued_at < now - IDLE))
+        db.execute(delete(OAuthReturn).where(OAuthReturn.expires_at < now))
         db.execute(delete(EndedSession).where(EndedSession.at < now - 2 * REMEMBERED))
         db.execute(delete(KnownAddress).where(KnownAddress.at < now - ADDRESS_REMEMBERED))
         db.execute(delete(Counter).where(Counter.full_at < now.timestamp()))

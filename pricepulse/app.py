@@ -42,6 +42,10 @@ from pricepulse.accounts import (
     followed,
     link_page,
     me,
+    oauth,
+    oidc,
+    outward,
+    own_identities,
     preferences,
     registration,
     second_factor,
@@ -85,6 +89,8 @@ ROUTES: tuple[ControllerRouterHandler, ...] = (
     *avatar.ROUTES,
     *deletion.ROUTES,
     *export.ROUTES,
+    *oauth.ROUTES,
+    *own_identities.ROUTES,
 )
 
 # What uvicorn must be started with. It would believe X-Forwarded-For from 127.0.0.1 by itself and
@@ -149,13 +155,14 @@ def create_app(
             health.ready,
             health.problem_type,
             link_page.link_page,
+            link_page.sign_in_page,
         ],
         before_request=checker(contracts, RELEASE),
         exception_handlers={Exception: problem_response},
         response_class=Json,
         openapi_config=openapi.config(RELEASE),
         plugins=[openapi.MoneyIsANumber()],
-        lifespan=[_people, partial(_read_builds, settings=settings, reader=warehouse)],
+        lifespan=[_people, _providers, partial(_read_builds, settings=settings, reader=warehouse)],
         dependencies=store.DEPENDENCIES,
         on_startup=list(on_startup),
         on_shutdown=list(on_shutdown),
@@ -199,6 +206,17 @@ async def _people(app: Any) -> AsyncIterator[None]:
         with suppress(asyncio.CancelledError):
             await following
         await database.close()
+
+
+@asynccontextmanager
+async def _providers(app: Litestar) -> AsyncIterator[None]:
+    """Connections to those whom people may sign in with."""
+    settings: Settings = app.state["settings"]
+    async with outward.new_client() as client:
+        app.state["providers"] = {
+            each.name: oidc.connect(each, client) for each in settings.providers
+        }
+        yield
 
 
 @asynccontextmanager

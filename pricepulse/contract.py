@@ -71,6 +71,7 @@ class Contract(msgspec.Struct, frozen=True):
     many: frozenset[str]
     produces: tuple[str, ...]
     consumes: tuple[str, ...]
+    foreign: bool  # somebody else writes the query, and may add to it
     versioned: bool
     headers: dict[str, str]  # a 304 renews those that a cache has kept, so it carries them too
 
@@ -95,6 +96,7 @@ def read_contracts(app: Litestar, into: Contracts) -> None:
                 many=many,
                 produces=opt.get("produces", JSON),
                 consumes=opt.get("consumes", JSON if reads else ()),
+                foreign=bool(opt.get("foreign_query")),
                 versioned=bool(opt.get("versioned")),
                 headers=opt.get("headers", {}),
             )
@@ -163,6 +165,8 @@ def _check_query(query: bytes, contract: Contract) -> None:
         if name in contract.many:
             continue
         if name not in contract.single:
+            if contract.foreign:
+                continue
             raise _unknown(name, sorted(contract.single | contract.many))
         if name in seen:
             raise InvalidInputError.at(f"/query/{name}", "is given twice; one value is taken")

@@ -161,6 +161,13 @@ class ConflictError(PricePulseError):
     status, type, title = 409, "conflict", "The request contradicts what is there"
 
 
+class NotLinkedError(ConflictError):
+    """Nobody here is known by this identity. Sign in to your account, or make one with a mail, then link the
+    identity to it: POST /api/v1/users/me/identities/{provider}."""
+
+    type, title = "identity-not-linked", "This identity belongs to no account yet"
+
+
 class PreconditionFailedError(PricePulseError):
     """The thing has changed since `If-Match` was taken; read it again."""
 
@@ -236,6 +243,7 @@ KINDS: tuple[type[PricePulseError], ...] = (
     UnknownParameterError,
     NoDataYetError,
     SecondFactorError,
+    NotLinkedError,
     *OURS.values(),
 )
 TYPES = {kind.type: kind for kind in KINDS}

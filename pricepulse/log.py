@@ -55,9 +55,11 @@ class Text(logging.Formatter):
 
 def quieten() -> None:
     """Libraries that say too much: Alembic of its own parts, the driver of SQLite, at DEBUG, the values of
-    every statement."""
+    every statement, the HTTP client the address and, at DEBUG, the headers of every request."""
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("aiosqlite").setLevel(logging.INFO)
+    for name in ("httpx", "httpcore"):
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 def configure(settings: Settings) -> None:

@@ -5,7 +5,6 @@
 """
 
 import difflib
-import hmac
 import ipaddress
 import re
 from collections.abc import Callable, Mapping
@@ -18,6 +17,10 @@ from urllib.parse import urlsplit
 import msgspec
 from msgspec import Meta
 
+from pricepulse import providers
+from pricepulse.providers import Provider
+from pricepulse.secret import Secret
+
 PREFIX = "PRICEPULSE_"
 CHOICES = {"access_log", "log_format", "log_level", "rate_limit_store"}
 SMTP_SCHEMES = ("smtp", "smtps", "smtp+plain")
@@ -26,32 +29,6 @@ ORIGIN = re.compile(r"https?://[^/\s?#@]+|\*")
 
 class SettingsError(ValueError):
     """One line per setting that cannot be used; the command prints it and exits with code 2."""
-
-
-class Secret:
-    """A value that no repr, log line or traceback shows."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and self.matches(other._value)
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def matches(self, given: str) -> bool:
-        """Constant time, so that an answer's delay tells nothing about the key."""
-        return hmac.compare_digest(self._value.encode(), given.encode())
-
-    def reveal(self) -> str:
-        """The value, for whoever opens a connection or encrypts with it."""
-        return self._value
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +93,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             examples=["https://prices.example"],
         ),
     ] = ""
+    api_url: Annotated[
+        str,
+        Meta(
+            description="where browsers reach this server; by default PRICEPULSE_PUBLIC_URL",
+            examples=["https://api.prices.example"],
+        ),
+    ] = ""
+    providers: tuple[Provider, ...] = ()  # PRICEPULSE_OIDC_<NAME>_…, see pricepulse/providers.py
     smtp_url: Annotated[
         Secret | None,
         Meta(
@@ -186,6 +171,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         fill(self, "lake_url", self.lake_url or str(self.data / "lake"))
         host = f"[{self.host}]" if ":" in self.host else self.host
         fill(self, "public_url", self.public_url or f"http://{host}:{self.port}")
+        fill(self, "api_url", self.api_url or self.public_url)
 
     @property
     def database(self) -> str:
@@ -208,6 +194,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         types = get_type_hints(cls, include_extras=True)
         values: dict[str, Any] = {}
         wrong: list[str] = []
+        of_providers = {name: given.pop(name) for name in [*given] if providers.NAME.match(name)}
+        values["providers"] = providers.read(of_providers, wrong)
+        del types["providers"]
         for name, value in given.items():
             if name not in types:
                 wrong.append(_unknown(name, list(types)))
@@ -231,7 +220,8 @@ def table() -> list[tuple[str, str, str]]:
             " ".join(filter(None, (meta.description for meta in _metas(types[field.name])))),
         )
         for field in msgspec.structs.fields(Settings)
-    ]
+        if field.name != "providers"
+    ] + providers.table(PREFIX)
 
 
 def _read(name: str, kind: Any, value: Any) -> Any:
@@ -241,7 +231,7 @@ def _read(name: str, kind: Any, value: Any) -> Any:
         secret = value if isinstance(value, Secret) else Secret(value)
         SECRETS[name](secret.reveal())
         return secret
-    if name == "public_url":
+    if name in {"public_url", "api_url"}:
         return _origin(value.rstrip("/"))
     if name == "mail_from":
         return _sender(value)

@@ -16,7 +16,7 @@ from sqlalchemy import delete, func, select
 
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.passwords import Hasher
-from pricepulse.accounts.tables import Account, EndedSession, Link
+from pricepulse.accounts.tables import Account, EndedSession, Link, OAuthReturn
 from pricepulse.app import create_app
 from pricepulse.audit import Audit
 from pricepulse.mail import Letter, Mail, opened
@@ -84,7 +84,7 @@ class People:
 
     def forget_everybody(self) -> None:
         with self.database.begin() as db:
-            for table in (Account, Counter, EndedSession, Link, Mail):
+            for table in (Account, Counter, EndedSession, Link, Mail, OAuthReturn):
                 db.execute(delete(table))
             self.audited = db.scalar(select(func.max(Audit.id))) or 0
         self.client.cookies.clear()

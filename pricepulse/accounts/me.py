@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, delete, get, patch, put
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath, JSONBody
-from msgspec import UNSET, UnsetType
+from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy import delete as sql_delete
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -35,16 +35,21 @@ from pricepulse.mail import post as post_mail
 from pricepulse.sealing import Sealer
 from pricepulse.store import Db
 
+# Whoever signs in through a provider only has none, and must have done that just now.
+PasswordIfAny = Annotated[str, Meta(max_length=1024)]
+
 
 class Me(msgspec.Struct, frozen=True):
-    """`second_factor`: whether sign-in asks for a code. `avatar`: another one for another picture
-    (GET /users/me/avatar), null where there is none."""
+    """`second_factor`: whether sign-in asks for a code; `has_password`: whether there is one to confirm
+    things with, else a sign-in of the last ten minutes does. `avatar`: another one for another
+    picture (GET /users/me/avatar), null where there is none."""
 
     id: str
     email: str
     name: str
     role: str
     second_factor: bool
+    has_password: bool
     created_at: datetime
     avatar: str | None
 
@@ -53,7 +58,7 @@ class Me(msgspec.Struct, frozen=True):
         avatar = await db.scalar(select(Avatar.hash).where(Avatar.account_id == account.id))
         return cls(
             account.id, account.email, account.name, account.role, account.totp is not None,
-            account.created_at, avatar,
+            bool(account.password_hash), account.created_at, avatar,
         )  # fmt: skip
 
 
@@ -64,20 +69,20 @@ class Profile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Confirmed(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The password again; with a second factor, a `code`, too."""
+    """The password again, where the account has one; with a second factor, a `code`, too."""
 
-    password: Password
+    password: PasswordIfAny = ""
     code: str = ""
 
 
 class NewPassword(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    current_password: Password
     password: Password
+    current_password: PasswordIfAny = ""
 
 
 class NewEmail(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     email: Email
-    password: Password
+    password: PasswordIfAny = ""
 
 
 class OwnSession(msgspec.Struct, frozen=True):
@@ -218,16 +223,21 @@ async def confirm(
     pointer: str = "/body/password",
 ) -> None:
     """That it is the owner who asks: a 422 unless the password (and the code, where `code` is given
-    and the account has a second factor) is right. `me` is locked and as it is now after it."""
+    and the account has a second factor) is right; without a password, unless the session is fresh.
+    `me` is locked and as it is now after it."""
     await db.commit()  # nobody waits for Argon2
     hasher: Hasher = request.app.state["hasher"]
     hasher.check_line()
     guess = await throttle.guess(request, me.id)
     stored = me.password_hash
-    right = await hasher.verify(stored, password)
+    if stored:
+        right, told = await hasher.verify(stored, password), "is not the password of this account"
+    else:
+        right = await sessions.is_fresh(db, request.user.sid)
+        told = "cannot be asked for, the account has none: sign in anew, then try within 10 minutes"
     await db.refresh(me, with_for_update=True)
     if not right or me.password_hash != stored:
-        await _not_confirmed(db, request, me, pointer, "is not the password of this account")
+        await _not_confirmed(db, request, me, pointer, told)
     if code is not None and me.totp:
         sealer: Sealer = request.app.state["sealer"]
         if not await totp.accept(db, sealer, me, code):

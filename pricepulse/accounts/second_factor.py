@@ -14,8 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from pricepulse import audit
 from pricepulse.access import Role, may
 from pricepulse.accounts import passwords, sessions, totp
-from pricepulse.accounts.me import OWN, Confirmed, Own, confirm
-from pricepulse.accounts.signin import Password
+from pricepulse.accounts.me import OWN, Confirmed, Own, PasswordIfAny, confirm
 from pricepulse.accounts.tables import Account, RecoveryCode, Session
 from pricepulse.accounts.tokens import Claims
 from pricepulse.errors import ConflictError, FieldError, UnprocessableError
@@ -25,7 +24,7 @@ from pricepulse.store import Db
 
 
 class PasswordOnly(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    password: Password
+    password: PasswordIfAny = ""
 
 
 class Secret(msgspec.Struct, frozen=True):
@@ -93,7 +92,7 @@ async def end_totp(
     await confirm(db, request, me, data.password, data.code)
     if not me.totp:
         raise ConflictError("the account has no second factor")
-    if len(passwords.normalised(data.password)) < passwords.ALONE:
+    if me.password_hash and len(passwords.normalised(data.password)) < passwords.ALONE:
         raise ConflictError(
             f"without a second factor the password needs {passwords.ALONE} characters; change it first"
         )

@@ -29,6 +29,8 @@ GRACE = timedelta(seconds=10)
 # Idle and absolute end. NIST SP 800-63B asks for 30 days at AAL1, and a price watcher is no bank.
 IDLE = timedelta(days=30)
 LONGEST = timedelta(days=90)
+# Who has no password to confirm something with has signed in so lately.
+FRESH = timedelta(minutes=10)
 
 
 class Tokens(msgspec.Struct, frozen=True):
@@ -93,6 +95,12 @@ async def prolong(db: AsyncSession, request: Request[Any, Any, Any], given: str)
         token = successor(sealer, token)
         row = await _token(db, token)
     return issued(request, account, session, token) if row is not None else None
+
+
+async def is_fresh(db: AsyncSession, session_id: str) -> bool:
+    """Whether it began with a sign-in just now; being prolonged does not count."""
+    session = await db.get(Session, session_id)
+    return session is not None and session.created_at > now() - FRESH
 
 
 def successor(sealer: Sealer, token: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 from datetime import UTC, datetime
 
-from sqlalchemy import JSON, ForeignKey, LargeBinary, String
+from sqlalchemy import JSON, ForeignKey, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
 from pricepulse.store import Base
@@ -148,3 +148,33 @@ class SigningKey(Base):
     kid: Mapped[str] = mapped_column(String(32), primary_key=True)
     secret: Mapped[bytes] = mapped_column(LargeBinary)
     created_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class Identity(Base):
+    """Somebody at a provider who may sign in to the account.
+
+    Known by issuer and subject, never by address: addresses change hands (OpenID Connect Core, 5.7)."""
+
+    __tablename__ = "identity"
+    __table_args__ = (UniqueConstraint("account_id", "provider"),)
+
+    issuer: Mapped[str] = mapped_column(String(255), primary_key=True)
+    subject: Mapped[str] = mapped_column(String(255), primary_key=True)
+    account_id: Mapped[str] = _owner()
+    # As it was called in the settings, and the address that it told, for the owner to know it by.
+    provider: Mapped[str] = mapped_column(String(32))
+    email: Mapped[str] = mapped_column(String(254))
+    created_at: Mapped[datetime] = mapped_column(default=now)
+    last_used_at: Mapped[datetime] = mapped_column(default=now)
+
+
+class OAuthReturn(Base):
+    """A browser that came back from a provider. The row stays until its `state` has expired, and so
+    makes it good for one time; what it brought is sealed, and gone once the front end has taken it."""
+
+    __tablename__ = "oauth_return"
+
+    state: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)  # hash
+    code: Mapped[bytes | None] = mapped_column(LargeBinary(32), unique=True)  # hash
+    brought: Mapped[bytes | None] = mapped_column(LargeBinary)
+    expires_at: Mapped[datetime] = mapped_column(index=True)

@@ -11,6 +11,7 @@ from pricepulse.accounts.tables import (
     Account,
     EndedSession,
     Link,
+    OAuthReturn,
     RefreshToken,
     Session,
     SigningKey,
@@ -46,12 +47,14 @@ def test_what_has_expired_is_removed(database: str) -> None:
         for name, expires in (("good", NOW + DAY), ("old", NOW - DAY)):
             at = {"email": "bob@example.org", "email_key": "bob@example.org"}
             db.add(Link(hash=name.encode(), kind="register", expires_at=expires, **at))
+            db.add(OAuthReturn(state=name.encode(), expires_at=expires))
         db.add_all([EndedSession(id="a", at=NOW - DAY), EndedSession(id="b", at=NOW)])
     assert sweep(opened, SEALER, NOW) == "2 sessions and 1 links had expired"
     with opened.begin(write=False) as db:
         assert set(db.scalars(select(Session.id))) == {"good"}
         assert set(db.scalars(select(RefreshToken.hash))) == {b"good"}
         assert set(db.scalars(select(Link.hash))) == {b"good"}
+        assert set(db.scalars(select(OAuthReturn.state))) == {b"good"}
         assert set(db.scalars(select(EndedSession.id))) == {"b"}
     opened.close()
 

@@ -2,7 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from pricepulse.settings import PREFIX, Secret, Settings, SettingsError, table
+from pricepulse.secret import Secret
+from pricepulse.settings import PREFIX, Settings, SettingsError, table
 
 KEY = "a-key-of-24-characters-x"
 
@@ -106,3 +107,66 @@ def test_what_is_no_mail_server_is_refused(bad: str) -> None:
 
 def test_the_database_is_a_file_unless_said_otherwise(tmp_path: Path) -> None:
     assert Settings.from_env({}, data=tmp_path).database == f"sqlite:///{tmp_path}/people.sqlite"
+
+
+OIDC = "PRICEPULSE_OIDC_"
+GOOGLE = {
+    f"{OIDC}GOOGLE_ISSUER": "https://accounts.google.com",
+    f"{OIDC}GOOGLE_CLIENT_ID": "1234",
+    f"{OIDC}GOOGLE_CLIENT_SECRET": "canary",
+}
+HUB = {
+    f"{OIDC}HUB_CLIENT_ID": "5678",
+    f"{OIDC}HUB_AUTHORIZE_URL": "https://hub.example/authorize",
+    f"{OIDC}HUB_TOKEN_URL": "https://hub.example/token",
+    f"{OIDC}HUB_USERINFO_URL": "https://api.hub.example/user",
+}
+
+
+def test_providers_have_names_of_their_own() -> None:
+    settings = Settings.from_env(GOOGLE | HUB | {f"{OIDC}HUB_TRUST_EMAIL": "Yes"})
+    google, hub = settings.providers
+    assert (google.name, google.title, google.trust_email) == ("google", "Google", False)
+    assert (google.scopes, hub.scopes) == ("openid email profile", "")
+    assert (google.authority, hub.authority) == (
+        "https://accounts.google.com",
+        "https://api.hub.example/user",
+    )
+    assert hub.trust_email
+    assert "canary" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({f"{OIDC}GOOGLE_ISSUER": "https://accounts.google.com"}, "CLIENT_ID is missing"),
+        ({f"{OIDC}GOOGLE_CLIENT_ID": "1"}, "either ISSUER, or AUTHORIZE_URL"),
+        (GOOGLE | {f"{OIDC}GOOGLE_TOKEN_URL": "https://x.example"}, "either ISSUER, or"),
+        (GOOGLE | {f"{OIDC}GOOGLE_SCOPES": "email"}, "include openid"),
+        (GOOGLE | {f"{OIDC}GOOGLE_ISUER": "x"}, "the fields are ISSUER"),
+        (GOOGLE | {f"{OIDC}GOOGLE_TRUST_EMAIL": "maybe"}, "it is true or false"),
+        (GOOGLE | {f"{OIDC}ISSUER": "x"}, "it is PRICEPULSE_OIDC_<NAME>_<FIELD>"),
+        ({k: v for k, v in HUB.items() if "TOKEN" not in k}, "missing: TOKEN_URL"),
+        ({"PRICEPULSE_PROVIDERS": "google"}, "is no setting"),
+    ],
+)
+def test_a_provider_that_cannot_be_used_is_told_of(given: dict[str, str], told: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        Settings.from_env(given)
+    assert told in str(refused.value)
+    assert "canary" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "issuer",
+    [
+        "http://sso.example", "http://127.0.0.1.example", "http://10.0.0.1", "ftp://localhost",
+        "https://", "https://user:canary@sso.example", "https://sso.example/?realm=1",
+        "https://sso.example#x", "//sso.example", "https://sso.example:port", "http://[::1",
+    ],
+)  # fmt: skip
+def test_secrets_go_over_tls_or_stay_on_this_machine(issuer: str) -> None:
+    with pytest.raises(SettingsError, match=r"https://|no query"):
+        Settings.from_env(GOOGLE | {f"{OIDC}GOOGLE_ISSUER": issuer})
+    for good in ("https://sso.example/realms/a", "http://localhost:8080", "http://[::1]:1"):
+        assert Settings.from_env(GOOGLE | {f"{OIDC}GOOGLE_ISSUER": good}).providers
