@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import ssl
 import time
 from datetime import UTC, datetime, timedelta
@@ -17,7 +16,7 @@ from aiosmtplib import SMTPRecipientsRefused, SMTPResponseException
 from sqlalchemy import delete, select, update
 
 from pricepulse.mail import KEPT_TRYING, OUTBOX, Mail, message, opened
-from pricepulse.sealing import Sealer, Unsealable
+from pricepulse.sealing import Sealer, Unsealable, write_private
 from pricepulse.settings import Settings
 from pricepulse.store import Database
 
@@ -153,11 +152,7 @@ def _write(outbox: Path, mail: Mail, made: EmailMessage) -> None:
     outbox.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = _file(outbox, mail)
     new = path.with_suffix(".new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(made.as_bytes())
-        file.flush()
-        os.fsync(file.fileno())
+    write_private(new, made.as_bytes())
     new.replace(path)
     log.info("mail %s written to %s", mail.id, path)
 

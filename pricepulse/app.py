@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, contextmanager, suppress
 from functools import partial
@@ -198,13 +198,10 @@ async def _people(app: Any) -> AsyncIterator[None]:
         app.state["counters"] = app.edge.counters = InDatabase(database, sealed)
     app.state["gate"] = gate = Gate(database, sealed, settings.public_url)
     await gate.open()
-    following = asyncio.create_task(gate.follow())
     try:
-        yield
+        async with _beside(gate.follow()):
+            yield
     finally:
-        following.cancel()
-        with suppress(asyncio.CancelledError):
-            await following
         await database.close()
 
 
@@ -230,14 +227,23 @@ async def _read_builds(
     app.state["warehouse"] = reader = Reader(settings.data)
     with log_failure():
         await asyncio.to_thread(reader.refresh)
-    following = asyncio.create_task(_follow(reader, settings.data / "warehouse.duckdb"))
+    try:
+        async with _beside(_follow(reader, settings.data / "warehouse.duckdb")):
+            yield
+    finally:
+        await asyncio.to_thread(reader.close)
+
+
+@asynccontextmanager
+async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Runs the work until the block ends."""
+    task = asyncio.create_task(work)
     try:
         yield
     finally:
-        following.cancel()
+        task.cancel()
         with suppress(asyncio.CancelledError):
-            await following
-        await asyncio.to_thread(reader.close)
+            await task
 
 
 @contextmanager

@@ -49,9 +49,8 @@ def explained(error: Exception) -> tuple[int, str] | None:
     from warehouse.rates_file import RatesError
     from warehouse.versions import BuildRunning
 
-    if isinstance(error, FeedError | LakeError | BuildRunning | UnknownLink | RatesError):
-        return 2, str(error)
-    if isinstance(error, SchemaError):
+    mendable = FeedError | LakeError | BuildRunning | UnknownLink | RatesError | SchemaError
+    if isinstance(error, mendable):
         return 2, str(error)
     if isinstance(error, OperationalError):
         return 1, f"the database of accounts cannot be used: {error.orig}"

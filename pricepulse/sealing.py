@@ -64,11 +64,7 @@ def _kept(path: Path) -> bytes:
         return path.read_bytes()
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f"{path.name}.{os.getpid()}.new")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_hex(32).encode())
-        file.flush()
-        os.fsync(file.fileno())
+    write_private(new, secrets.token_hex(32).encode())
     try:
         # A link fails where the name is taken: of several processes that start, one makes the secret.
         with suppress(FileExistsError):
@@ -76,3 +72,12 @@ def _kept(path: Path) -> bytes:
     finally:
         new.unlink()
     return path.read_bytes()
+
+
+def write_private(path: Path, content: bytes) -> None:
+    """A file for the owner's eyes, on the disk when this returns."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())

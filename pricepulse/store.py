@@ -30,7 +30,6 @@ from sqlalchemy.types import TypeDecorator
 # A writer waits for its turn so long. SQLite lets one write at a time; a write takes 1 to 5 ms.
 BUSY_SECONDS = 10
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
-SCHEMES = ("sqlite:///", "postgresql://", "postgres://")
 
 
 class SchemaError(RuntimeError):
@@ -122,7 +121,7 @@ class Database:
 
 def driver(url: str, sqlite: str) -> str:
     """The URL with the driver that we use; psycopg serves with and without an event loop."""
-    if url.startswith("sqlite:///"):
+    if is_embedded(url):
         return f"sqlite+{sqlite}:///" + url.removeprefix("sqlite:///")
     return "postgresql+psycopg://" + url.partition("://")[2]
 
