@@ -15,8 +15,10 @@ from warehouse.versions import BuildRunning
 log = logging.getLogger("pricepulse.jobs")
 
 LOOK_SECONDS = 0.3  # a look at an unchanged lake takes 4 ms
-# After a build of d seconds the next waits d × REST: a stream of batches leaves a fifth of one core.
+# After a build of d seconds the next waits d × REST: a stream of batches leaves a fifth of one core. But
+# not for longer than this: the one build of a day that takes long must not make the next batch wait.
 REST = 0.25
+LONGEST_REST = 0.5
 LONGEST_BACKOFF = 60.0
 RUNNING_SECONDS = 1.0  # somebody else builds (by hand, or the weekly full build)
 
@@ -70,6 +72,6 @@ class Builder:
         self.shown = max(snapshot, built.version)
         if built.kind == "none":
             return None
-        self._not_before = time.monotonic() + took * REST
+        self._not_before = time.monotonic() + min(took * REST, LONGEST_REST)
         log.info("%s build %s in service after %.2f s", built.kind, built.tag, took)
         return built
