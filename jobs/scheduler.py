@@ -135,7 +135,7 @@ class Jobs:
         add(
             "pictures",
             IntervalTrigger(hours=1),
-            lambda: remove_unreferenced(settings.data, delivery.database),
+            lambda: remove_unreferenced(settings.data, delivery.database, lake),
             150,
         )
         add("merge", IntervalTrigger(minutes=MERGE_MINUTES), lambda: upkeep.merge(lake), 60)

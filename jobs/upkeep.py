@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from warehouse.lake import Lake
-from warehouse.versions import building, current_tag, remove_old_versions
+from warehouse.versions import building, current_snapshot, remove_old_versions
 
 LEFTOVER_SECONDS = 24 * 3600  # an upload lasts minutes; after a day it is one that a crash cut off
 
@@ -27,8 +27,8 @@ def remove(data: Path, lake: Lake, keep: timedelta) -> str:
     versions = remove_old_versions(data, keep, now)
     with building(data, wait=True):
         lake.remove_merged()
-        if tag := current_tag(data):
-            lake.expire(now - keep, keep_from=int(tag.split("-")[0]))
+        if (snapshot := current_snapshot(data)) is not None:
+            lake.expire(now - keep, keep_from=snapshot)
     lake.remove_orphans()
     uploads = remove_leftovers(data / "incoming")
     return f"{len(versions)} old builds and {uploads} unfinished uploads removed"

@@ -28,6 +28,7 @@ from pricepulse import (
     openapi,
     pictures,
     prices,
+    product_images,
     product_page,
     statistics,
     store,
@@ -69,6 +70,7 @@ RELEASE = version("pricepulse")
 ROUTES: tuple[ControllerRouterHandler, ...] = (
     *catalog.ROUTES,
     *product_page.ROUTES,
+    *product_images.ROUTES,
     prices.get_history,
     statistics.get_statistics,
     *charts.ROUTES,

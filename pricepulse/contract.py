@@ -153,6 +153,15 @@ def version_of(request: Request[Any, Any, Any]) -> Version:
     return version
 
 
+def build_of(request: Request[Any, Any, Any]) -> Version:
+    """The build in service. Not by `opt={"versioned": True}`: what is somebody's own, and what changes
+    something, has no part in the answers and tags that everybody shares."""
+    version: Version | None = request.app.state["warehouse"].current
+    if version is None:
+        raise NoDataYetError
+    return version
+
+
 def _check_query(query: bytes, contract: Contract) -> None:
     seen: set[str] = set()
     for part in query.split(b"&"):

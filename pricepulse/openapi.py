@@ -29,7 +29,8 @@ What did this cost, when and where; is it a good price, and is the discount real
 
 Money is an exact JSON number with its `currency` beside it; times are UTC, RFC 3339 (in
 histories Unix seconds, ready to plot); ids are opaque
-strings. Answers from the warehouse carry `as_of` and `version`, and an `ETag` that costs a `304`
+strings. An `image_url` is a shop's, or, of a picture that an operator gave a product, a path on
+this server. Answers from the warehouse carry `as_of` and `version`, and an `ETag` that costs a `304`
 until the next build. Errors are `application/problem+json` (RFC 9457). Unknown query parameters are
 refused. To see a product: take a `product_id` from **GET /api/v1/products**, then open its history.
 """

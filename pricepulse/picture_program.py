@@ -1,6 +1,6 @@
 """A picture that somebody sent, decoded and encoded anew: run as a program, since decoders are not to be trusted.
 
-    python picture_program.py FORMAT SIDE < picture > picture.webp
+    python picture_program.py FORMAT SIDE cut|whole < picture > picture.webp
 
 A process can be limited in memory and time and be ended, and what a broken or hostile picture does to a
 decoder happens to it alone. Nothing of the file comes out but pixels: no metadata, nothing after its end.
@@ -24,8 +24,9 @@ class RefusedError(Exception):
     """Why, in words for who sent it."""
 
 
-def encoded_anew(content: bytes, kind: str, side: int) -> bytes:
-    """A WebP of `side` × `side` pixels: the middle of the picture."""
+def encoded_anew(content: bytes, kind: str, side: int, *, cut: bool) -> bytes:
+    """A WebP: cut, the middle of the picture with `side` × `side` pixels; else all of it, no wider and no
+    higher than that."""
     from PIL import Image, ImageOps
 
     # Checked when the head has been read and before anything is decoded; Pillow raises at twice this.
@@ -46,7 +47,10 @@ def encoded_anew(content: bytes, kind: str, side: int) -> bytes:
         raise RefusedError("is broken or cut off") from error
     image = ImageOps.exif_transpose(image)
     image = image.convert("RGBA" if image.has_transparency_data else "RGB")
-    image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+    if cut:
+        image = ImageOps.fit(image, (side, side), Image.Resampling.LANCZOS)
+    else:
+        image.thumbnail((side, side), Image.Resampling.LANCZOS)
     image.info.clear()
     made = io.BytesIO()
     image.save(made, "WEBP", quality=85, method=4)
@@ -59,10 +63,10 @@ TOO_MANY = f"has more than {MOST_SIDE} × {MOST_SIDE} pixels"
 def main() -> int:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
     resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS))
-    _, kind, side = sys.argv
+    _, kind, side, how = sys.argv
     content = sys.stdin.buffer.read()
     try:
-        made = encoded_anew(content, kind, int(side))
+        made = encoded_anew(content, kind, int(side), cut=how == "cut")
     except RefusedError as error:
         sys.stderr.write(str(error))
         return REFUSED

@@ -21,7 +21,13 @@ from litestar import Request
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 
 from pricepulse import picture_program
-from pricepulse.errors import BadRequestError, FieldError, UnavailableError, UnprocessableError
+from pricepulse.errors import (
+    BadRequestError,
+    FieldError,
+    NotFoundError,
+    UnavailableError,
+    UnprocessableError,
+)
 from pricepulse.settings import Settings
 
 WEBP = "image/webp"
@@ -34,14 +40,18 @@ PATIENCE_SECONDS = 2 * picture_program.SECONDS
 
 
 class Kind(NamedTuple):
-    """`name` is its folder, `side` the pixels of what is kept, `most_bytes` of what is taken."""
+    """`name` is its folder; what is kept is cut to `side` × `side` pixels, or whole and at most so large;
+    `most_bytes` are taken."""
 
     name: str
     side: int
     most_bytes: int
+    cut: bool
 
 
-AVATAR = Kind("avatars", 256, 2 << 20)
+AVATAR = Kind("avatars", 256, 2 << 20, cut=True)
+# What is sold must be seen to its edges. A front end shows it with up to 512 pixels, on dense screens.
+PRODUCT = Kind("products", 1024, 2 << 20, cut=False)
 
 
 @dataclass
@@ -75,7 +85,7 @@ async def taken(request: Request[Any, Any, Any], kind: Kind) -> bytes:
 def made(content: bytes, form: str, kind: Kind) -> bytes:
     """The same, blocking."""
     program = [sys.executable, "-P", picture_program.__file__]
-    command = [*program, form, str(kind.side)]
+    command = [*program, form, str(kind.side), "cut" if kind.cut else "whole"]
     try:
         run = subprocess.run(  # noqa: S603  # this package's own file, by this interpreter
             command, input=content, capture_output=True, check=False, timeout=PATIENCE_SECONDS
@@ -97,6 +107,15 @@ def path_of(settings: Settings, kind: Kind, digest: str) -> Path:
     return settings.data / "pictures" / kind.name / digest[:2] / digest[2:4] / f"{digest}.webp"
 
 
+async def kept(settings: Settings, kind: Kind, digest: str, *, lost: str) -> bytes:
+    """The stored picture; a 404 that says `lost` where there is none."""
+    path = path_of(settings, kind, digest)
+    try:
+        return await asyncio.to_thread(path.read_bytes)
+    except FileNotFoundError:
+        raise NotFoundError(lost) from None
+
+
 def store(path: Path, content: bytes) -> None:
     """Also where it is there already: its time says that it is wanted, see jobs/pictures.py."""
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +126,11 @@ def store(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(new, path)  # noqa: PTH105  # what mkstemp gives is no Path
+        # Nor may a power cut leave a row that names a file which is not there.
+        for folder in path.parents[:5]:  # up to the data folder: any of them may be new
+            opened = os.open(folder, os.O_RDONLY)
+            os.fsync(opened)
+            os.close(opened)
     except BaseException:
         Path(new).unlink(missing_ok=True)
         raise

@@ -15,15 +15,19 @@ from pathlib import Path
 
 from jobs import upkeep
 from jobs.marts import MARTS
-from tests.pipeline import open_lake
+from pricepulse import pictures
+from pricepulse.settings import Settings
+from tests.pipeline import Pipeline, open_lake
 from warehouse.batch import append
 from warehouse.build import build
 from warehouse.feed import open_feed
+from warehouse.images import give_image
 from warehouse.lake import Lake
+from warehouse.versions import current_tag
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 REJECTED = 2
-STEPS = {"append": 12, "build": 6, "full": 2, "merge": 2, "remove": 1}
+STEPS = {"append": 12, "build": 6, "full": 2, "picture": 4, "merge": 2, "remove": 1}
 
 
 def feed(n: int) -> bytes:
@@ -51,6 +55,26 @@ def send(folder: Path, lake: Lake, n: int) -> None:
     append(lake, open_feed(path), content=content_of(n), now=datetime.now(UTC))
 
 
+def give_picture(folder: Path, lake: Lake, draw: random.Random) -> None:
+    """As the API does it: the file, then the lake; or the picture is taken away."""
+    if current_tag(folder) is None:
+        return
+    products = Pipeline.reading(folder)
+    ((product,),) = products.query(
+        "SELECT product_id FROM product ORDER BY hash(product_id + ?) LIMIT 1", draw.randrange(1000)
+    )
+    digest = None
+    if draw.random() < 0.8:
+        content = draw.randbytes(20_000)
+        digest = hashlib.sha256(content).hexdigest()
+        pictures.store(picture_file(folder, digest), content)
+    give_image(lake, products.offers_of(product), digest, datetime.now(UTC))
+
+
+def picture_file(folder: Path, digest: str) -> Path:
+    return pictures.path_of(Settings.from_env({}, data=folder), pictures.PRODUCT, digest)
+
+
 def work(folder: Path, acknowledged: int, seed: int) -> None:
     """Never returns. Each batch is acknowledged with a line; the first one sent is the first not
     acknowledged, which may be in the lake nevertheless."""
@@ -63,6 +87,8 @@ def work(folder: Path, acknowledged: int, seed: int) -> None:
             case "append":
                 send(folder, lake, acknowledged)
                 acknowledged += 1
+            case "picture":
+                give_picture(folder, lake, draw)
             case "merge":
                 upkeep.merge(lake)
             case "remove":

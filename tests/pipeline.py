@@ -13,7 +13,7 @@ import duckdb
 import polars as pl
 
 from jobs.marts import MARTS
-from warehouse import batch, build, columns
+from warehouse import batch, build, columns, images
 from warehouse.feed import open_feed
 from warehouse.lake import Lake
 from warehouse.rates import Stored, remove_rate, store_rates
@@ -99,6 +99,14 @@ class Pipeline:
                 "INSERT INTO lake.offer_link VALUES (?, ?, ?)", [offer_id, product_id, at]
             )
         )
+
+    def offers_of(self, product_id: int) -> list[int]:
+        """The first is to carry the product's picture."""
+        return [row[0] for row in self.query(images.OFFERS, product_id)]
+
+    def give(self, offers: list[int], image: str | None, now: datetime = NOW) -> None:
+        """Let their product show another picture, or none but the shops'."""
+        images.give_image(self.lake, offers, image, now)
 
     def content(self) -> dict[str, list[str]]:
         """Every table's rows, the hot columns and the search index, sorted, without DELIVERY."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import random
 import signal
@@ -20,8 +21,9 @@ import pytest
 from tests import killed
 from tests.command import ROOT, environment, ready, serving, until
 from tests.pipeline import Pipeline, open_lake
+from warehouse.images import needed
 from warehouse.lake import Lake
-from warehouse.versions import current_tag
+from warehouse.versions import current_snapshot, current_tag
 
 KILLS = 110
 SERVERS = 10  # of the kills hit a server
@@ -110,7 +112,8 @@ def victims(folder: Path, seed: int) -> Iterator[Victims]:
 
 
 def check_lake(folder: Path, acknowledged: int) -> int:
-    """Every acknowledged batch is there once and whole; one more at most. Observations shown."""
+    """Every acknowledged batch is there once and whole; one more at most; and every picture that is
+    named. Observations shown."""
     with closing(open_lake(folder)) as lake:
         batches = lake.frame(LAKE).rows()
         assert lake.frame(STRAYS).item() == 0
@@ -121,6 +124,9 @@ def check_lake(folder: Path, acknowledged: int) -> int:
         found = sorted(content for content, *_ in batches)
         sent = [killed.content_of(n) for n in range(acknowledged + 1)]
         assert found in (sorted(sent), sorted(sent[:-1]))
+        for digest in needed(lake, current_snapshot(folder)):
+            whole = killed.picture_file(folder, digest).read_bytes()
+            assert hashlib.sha256(whole).hexdigest() == digest
         return check_build(folder, lake) if current_tag(folder) else 0
 
 

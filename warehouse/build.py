@@ -28,6 +28,7 @@ import polars.selectors as cs
 
 from warehouse import columns, search, spells, versions
 from warehouse.columns import Frames
+from warehouse.images import shown
 from warehouse.lake import Lake
 from warehouse.marts import Before, Marts, Task, insert
 from warehouse.offers import extended_offers, newest_details, offers_of
@@ -37,8 +38,8 @@ SCHEMA = (Path(__file__).parent / "warehouse.sql").read_text()
 CATALOG = (Path(__file__).parent / "catalog.sql").read_text()
 # Whatever shapes a version: a file that other code made is not extended but built anew.
 SHAPING = (
-    "build.py", "catalog.sql", "columns.py", "marts.py", "marts.sql", "offers.py", "rates.py",
-    "search_index.py", "spells.py", "staged.py", "warehouse.sql",
+    "build.py", "catalog.sql", "columns.py", "images.py", "marts.py", "marts.sql", "offers.py",
+    "rates.py", "search_index.py", "spells.py", "staged.py", "warehouse.sql",
 )  # fmt: skip
 SCHEMA_HASH = hashlib.sha256(
     b"".join((Path(__file__).parent / name).read_bytes() for name in SHAPING)
@@ -157,11 +158,13 @@ class _Since:
     observations: pl.DataFrame
     details: pl.DataFrame
     links: pl.DataFrame
+    images: pl.DataFrame
     rates: int
 
     @property
     def nothing(self) -> bool:
-        return self.observations.is_empty() and self.links.is_empty() and not self.rates
+        said = (self.observations, self.links, self.images)
+        return all(each.is_empty() for each in said) and not self.rates
 
     @classmethod
     def read(cls, lake: Lake, previous: _Previous, snapshot: int) -> _Since | None:
@@ -169,10 +172,10 @@ class _Since:
         try:
             if lake.count_inserted("observation", previous.version, snapshot) > RANGE_ROWS:
                 return None
-            tables = ("observation", "offer_detail", "offer_link")
+            tables = ("observation", "offer_detail", "offer_link", "offer_image")
             rates = lake.count_inserted("reference_rate", previous.version, snapshot)
             new = [lake.inserted(table, previous.version, snapshot) for table in tables]
-            return cls(new[0], new[1], new[2], rates)
+            return cls(new[0], new[1], new[2], new[3], rates)
         except duckdb.InvalidInputException:
             return None
 
@@ -263,9 +266,10 @@ class _Work:
         new = since.observations
         touched = new.select("offer_id").unique()
         self._insert("touched", touched)
+        images = since.images  # noqa: F841 (DuckDB reads it by name)
         self.db.execute(
             "INSERT INTO affected SELECT DISTINCT product_id FROM offer "
-            "WHERE offer_id IN (SELECT offer_id FROM touched)"
+            "WHERE offer_id IN (FROM touched UNION SELECT offer_id FROM images)"
         )
         known = self.db.execute("FROM offer WHERE offer_id IN (SELECT offer_id FROM touched)").pl()
         late = self._late(new, known)
@@ -345,8 +349,10 @@ class _Work:
             "SELECT offer_id, arg_max_null(product_id, linked_at) AS product_id "
             f"FROM lake.offer_link AT (VERSION => {self.snapshot}) GROUP BY offer_id"
         )
+        image = shown(self.lake, self.snapshot)  # noqa: F841
         self._write_build_row()
         self.db.execute("CREATE TEMP TABLE link AS FROM link")
+        self.db.execute("CREATE TEMP TABLE image AS FROM image")
         self.db.execute(CATALOG)
         self._check()
         self.db.execute(

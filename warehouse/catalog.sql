@@ -1,6 +1,7 @@
 -- What follows from the offers: which product each is, then products, categories, brands, retailers.
 -- Temporary tables given by the build: `link` (offer_id, product_id; the newest manual link each),
--- `touched` (offer_id), `affected` (product_id; the products of touched offers before this).
+-- `image` (offer_id, address, given_at; the picture that it carries), `touched` (offer_id), `affected`
+-- (product_id; the products of touched offers, and of those whose picture changed, before this).
 
 -- Identity, in this order: a manual link, a GTIN (its own, or the only one that its product_key
 -- has), the product_key, else the offer is a product of its own.
@@ -33,8 +34,8 @@ DELETE FROM product WHERE product_id IN (SELECT product_id FROM affected);
 
 INSERT INTO product BY NAME
 WITH mine AS (
-    SELECT o.*, o.last_observed_at >= date_trunc('second', b.as_of) - to_microseconds((b.vouch_days * 86400e6)::BIGINT) AS fresh
-    FROM offer AS o, build AS b WHERE o.product_id IN (SELECT product_id FROM affected)
+    SELECT o.*, i.address, i.given_at, o.last_observed_at >= date_trunc('second', b.as_of) - to_microseconds((b.vouch_days * 86400e6)::BIGINT) AS fresh
+    FROM offer AS o LEFT JOIN image AS i USING (offer_id), build AS b WHERE o.product_id IN (SELECT product_id FROM affected)
 ), main_currency AS (
     SELECT product_id, arg_max(currency, (n, -ascii(currency), currency)) AS currency
     FROM (SELECT product_id, currency, count(*) AS n FROM mine GROUP BY ALL) GROUP BY product_id
@@ -53,7 +54,10 @@ WITH mine AS (
         arg_min(gtin, (first_observed_at, offer_id)) FILTER (gtin IS NOT NULL) AS gtin,
         list_sort(list(DISTINCT gtin) FILTER (gtin IS NOT NULL)) AS gtins,
         arg_min(category, (first_observed_at, offer_id)) FILTER (category IS NOT NULL) AS category,
-        arg_min(image_url, (first_observed_at, offer_id)) FILTER (image_url IS NOT NULL) AS image_url,
+        coalesce(
+            arg_max(address, (given_at, address)) FILTER (address IS NOT NULL),
+            arg_min(image_url, (first_observed_at, offer_id)) FILTER (image_url IS NOT NULL)
+        ) AS image_url,
         arg_min(unit_quantity, (first_observed_at, offer_id))
             FILTER (unit_quantity IS NOT NULL AND unit IS NOT NULL) AS unit_quantity,
         arg_min(unit, (first_observed_at, offer_id))

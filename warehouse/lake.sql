@@ -28,6 +28,9 @@ CREATE TABLE IF NOT EXISTS lake.rejected (
 -- A manual link: this offer belongs to that product, whatever its GTIN says. The newest one counts;
 -- a NULL product takes the link back.
 CREATE TABLE IF NOT EXISTS lake.offer_link (offer_id BIGINT, product_id BIGINT, linked_at TIMESTAMP);
+-- The picture that an offer carries, by the hash of its content (images.py). The newest one counts; a NULL
+-- hash takes it away.
+CREATE TABLE IF NOT EXISTS lake.offer_image (offer_id BIGINT, hash VARCHAR, given_at TIMESTAMP);
 -- Reference rates: units of the currency for 1 EUR. Of several for one day the one stored last counts;
 -- 0 takes the rate back.
 CREATE TABLE IF NOT EXISTS lake.reference_rate (

@@ -47,6 +47,12 @@ def current_tag(data: Path) -> str | None:
         return None
 
 
+def current_snapshot(data: Path) -> int | None:
+    """The lake's snapshot that the version in service shows, or None before the first build."""
+    tag = current_tag(data)
+    return None if tag is None else int(tag.split("-")[0])
+
+
 @contextmanager
 def new_version(data: Path, snapshot: int) -> Iterator[tuple[Path, str]]:
     """A folder to build in, and the tag under which it goes into service if nothing fails."""

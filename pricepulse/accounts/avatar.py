@@ -73,11 +73,8 @@ async def get_avatar(request: Request[Claims, Any, Any], me: Own, db: Db) -> Res
     headers = {"etag": f'"{row.hash}"', "cache-control": "private, no-cache"}
     if confirmed(request, headers["etag"]):
         return Response(b"", status_code=304, headers=headers)
-    path = pictures.path_of(request.app.state["settings"], AVATAR, row.hash)
-    try:
-        content = await asyncio.to_thread(path.read_bytes)
-    except FileNotFoundError:
-        raise NotFoundError("the picture was lost; set it again") from None
+    lost = "the picture was lost; set it again"
+    content = await pictures.kept(request.app.state["settings"], AVATAR, row.hash, lost=lost)
     return Json(content, media_type=WEBP, headers=headers)
 
 

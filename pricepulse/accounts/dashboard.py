@@ -15,9 +15,10 @@ from sqlalchemy import select
 
 from pricepulse.access import Role, may
 from pricepulse.accounts import belongings
-from pricepulse.accounts.favorites import Favorite, Today, build_of, currency_of, tell, today
+from pricepulse.accounts.favorites import Favorite, Today, currency_of, tell, today
 from pricepulse.accounts.me import OWN, Own
 from pricepulse.catalog import rounded
+from pricepulse.contract import build_of
 from pricepulse.deals import Deal
 from pricepulse.paging import stamp
 from pricepulse.store import Db

@@ -26,9 +26,9 @@ from pricepulse.accounts.preferences import preferences_of
 from pricepulse.accounts.tables import Account
 from pricepulse.answer import Json
 from pricepulse.catalog import ProductSummary, id_of, known_product, rounded
-from pricepulse.contract import Cursor, Limit
+from pricepulse.contract import Cursor, Limit, build_of
 from pricepulse.conversion import units_in
-from pricepulse.errors import ConflictError, NoDataYetError, NotFoundError
+from pricepulse.errors import ConflictError, NotFoundError
 from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from pricepulse.store import Db
 from warehouse.columns import SCALE
@@ -158,15 +158,6 @@ async def remove_favorite(product_id: FromPath[str], me: Own, db: Db) -> None:
     if kept is None:
         raise _not_one()
     await db.delete(kept)
-
-
-def build_of(request: Request[Any, Any, Any]) -> Version:
-    """The build in service. Not by `opt={"versioned": True}`: what is somebody's own has no part in the
-    answers and tags that everybody shares."""
-    version: Version | None = request.app.state["warehouse"].current
-    if version is None:
-        raise NoDataYetError
-    return version
 
 
 async def currency_of(db: AsyncSession, me: Account) -> str | None:

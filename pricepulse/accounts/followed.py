@@ -15,10 +15,9 @@ from sqlalchemy import func, select
 
 from pricepulse.access import Role, may
 from pricepulse.accounts.belongings import FollowedCategory
-from pricepulse.accounts.favorites import build_of
 from pricepulse.accounts.me import OWN, Own, lock
 from pricepulse.answer import Json
-from pricepulse.contract import Cursor, Limit
+from pricepulse.contract import Cursor, Limit, build_of
 from pricepulse.errors import ConflictError, NotFoundError
 from pricepulse.paging import BuildPage, cut, offset_of, stamp
 from pricepulse.store import Db

@@ -22,6 +22,7 @@ PICTURES = {
     "svg": "image/svg+xml",
     "png": "image/png",
     "GET /api/v1/users/me/avatar": "image/webp",
+    "GET /api/v1/images/{image_id}": "image/webp",
     "GET /api/v1/users/me/export": "application/zip",
 }
 METHODS = {"get", "head", "post", "put", "patch", "delete", "options", "trace"}
@@ -216,6 +217,10 @@ parameters = {{ product_id = "{product}" }}
 
 [[operations]]
 include-path = "/api/v1/products/{{product_id}}/chart.png"
+parameters = {{ product_id = "{product}" }}
+
+[[operations]]
+include-path = "/api/v1/products/{{product_id}}/image"
 parameters = {{ product_id = "{product}" }}
 
 [[operations]]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable
 from datetime import date, datetime, timedelta
 from decimal import Decimal
@@ -74,6 +75,16 @@ def assert_incremental_is_full(pipeline: Pipeline, kind: str = "incremental") ->
     assert_content(pipeline.content(), afresh.content(), "of the incremental and the full build")
 
 
+def some_pictures(pipeline: Pipeline, seed: int) -> list[tuple[list[int], str | None]]:
+    """Offers of some products, and which picture these are to show: one another, one none of its own."""
+    products = [row[0] for row in pipeline.query("SELECT product_id FROM product ORDER BY ALL")]
+    chosen = random.Random(seed).choices(products, k=4)
+    return [
+        (pipeline.offers_of(product), image)
+        for product, image in zip(chosen, ("a", "b", None, "c"), strict=True)
+    ]
+
+
 # Properties
 
 
@@ -113,7 +124,7 @@ def test_incremental_equals_full_after_every_batch(
     pipelines: Pipelines, rows: list[oracle.Row], order: int, cuts: list[int]
 ) -> None:
     """Two prices of one instant too: delivered in the same order, split or not; and between them
-    reference rates, of which each delivery corrects those before."""
+    reference rates, of which each delivery corrects those before, and pictures."""
     delivered = shuffled(rows, order)
     parts, whole = pipelines(), pipelines()
     afresh = parts.beside("afresh")
@@ -123,6 +134,9 @@ def test_incremental_equals_full_after_every_batch(
         rates[min(rates)]["USD"] += number
         parts.put_rates(ecb(rates))
         whole.put_rates(ecb(rates))
+        for offers, image in some_pictures(parts, order + number) if number else ():
+            parts.give(offers, image)
+            whole.give(offers, image)
         assert parts.build().kind == ("incremental" if number else "full")
         afresh.build(full=True)
         assert_content(parts.content(), afresh.content(), f"after batch {number}")

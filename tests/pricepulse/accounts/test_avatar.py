@@ -15,6 +15,7 @@ from PIL import Image
 from jobs.pictures import SPARED_SECONDS, remove_unreferenced
 from tests.drawings import CANARY, JPEG, PNG, REFUSED, WEBP, picture, turned_and_talkative
 from tests.people import PASSWORD, People, refused
+from tests.pipeline import open_lake
 
 AVATAR = "/users/me/avatar"
 
@@ -149,11 +150,13 @@ def test_what_nobody_refers_to_is_removed_after_an_hour(site: People, access: st
     second = put(site, access, picture(size=(50, 50))).json()["avatar"]
     stray = files(site)[0].with_name("upload.new")
     stray.write_bytes(b"cut off")
-    assert remove_unreferenced(site.settings.data, site.database) == "0 pictures removed"
+    lake = open_lake(site.settings.data)
+    assert remove_unreferenced(site.settings.data, site.database, lake) == "0 pictures removed"
     old = time.time() - SPARED_SECONDS - 1
     for file in files(site):
         os.utime(file, (old, old))
-    assert remove_unreferenced(site.settings.data, site.database) == "2 pictures removed"
+    assert remove_unreferenced(site.settings.data, site.database, lake) == "2 pictures removed"
+    lake.close()
     assert [file.stem for file in files(site)] == [second]
     assert first != second
     shown(site.send("GET", AVATAR, access))

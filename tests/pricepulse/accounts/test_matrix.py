@@ -29,9 +29,9 @@ ANN, BOB = "ann@example.org", "bob@example.org"
 # Whose they are: by the name in the path, an absent id. A new name of a thing that belongs to an account needs a thing
 # of Ann's in `ids_of_ann`; one that belongs to nobody, a place in NOBODYS.
 ABSENT = {"session_id": "f" * 24, "key_id": "f" * 24}
-# Products, categories and providers are everybody's: that nobody sees which of them Ann keeps is
+# Products, their pictures, categories and providers are everybody's: that nobody sees which of them Ann keeps is
 # asked where they are tested.
-NOBODYS = {"batch_id", "product_id", "slug", "provider"}
+NOBODYS = {"batch_id", "product_id", "image_id", "slug", "provider"}
 
 
 @dataclass(frozen=True)
