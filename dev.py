@@ -34,8 +34,9 @@ GATES = {
     "ruff check": ["ruff", "check", "."],
     "mypy": ["mypy"],
     "lint-imports": ["lint-imports", "--no-logo"],
-    # A file's tests share a server or a warehouse, so they stay in one process.
-    "pytest": ["pytest", "-n", "auto", "--dist", "loadfile"],
+    # A file's tests share a server or a warehouse: worksteal keeps neighbours together, and nobody waits at
+    # the end for the one with the longest file.
+    "pytest": ["pytest", "-n", "auto", "--dist", "worksteal", "--durations", "30"],
 }
 
 
