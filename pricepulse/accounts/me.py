@@ -166,7 +166,7 @@ async def change_email(
     of both."""
     address = Address.from_text(data.email)
     await db.commit()
-    await throttle.mail(request, address.key)
+    await throttle.mail(request, "email", address.key)
     await confirm(db, request, me, data.password)
     sealer = request.app.state["sealer"]
     if await db.scalar(select(Account.id).where(Account.email_key == address.key)):

@@ -87,7 +87,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
     )
     hasher: passwords.Hasher = request.app.state["hasher"]
     hasher.check_line()
-    await throttle.mail(request, address.key)
+    await throttle.mail(request, "register", address.key)
     password_hash = await hasher.hash(data.password)
     taken = await db.scalar(select(Account.id).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
@@ -139,7 +139,7 @@ async def forgot_password(
 
     The answer is the same whether the address has an account or not; the mail tells."""
     address = Address.from_text(data.email)
-    await throttle.mail(request, address.key)
+    await throttle.mail(request, "reset", address.key)
     account = await db.scalar(select(Account).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
     if account is None or account.disabled_at:

@@ -29,8 +29,9 @@ from pricepulse.store import insert
 REFILL_SECONDS = 15 * 60
 # People behind one address are more than one, and those who get it right cost nothing.
 PER_ADDRESS = 5
-# As many as fill nobody's mailbox; each link of them is good for an hour at least.
-MAILBOX = Limit("mailbox", 5, 3600)
+# An hour, for each purpose: as many as fill nobody's mailbox. Each link of them is good for an hour at least, so
+# whoever has used up the mails with a way back in has put such links into the mailbox.
+MAILBOX = 5
 REMEMBERED = timedelta(days=90)
 
 
@@ -60,13 +61,14 @@ async def guess(request: Request[Any, Any, Any], who: str = "", *, known: bool =
     return Guess(counters, wanted)
 
 
-async def mail(request: Request[Any, Any, Any], mailbox: str) -> None:
-    """Count a mail that somebody who may be anybody has sent to `mailbox`; a 429 after too many."""
+async def mail(request: Request[Any, Any, Any], purpose: str, mailbox: str) -> None:
+    """Count a mail for this purpose that somebody who may be anybody has sent to `mailbox`; a 429 after
+    too many. Other purposes are counted apart: else "register" would use up what "forgot" needs."""
     limit = request.app.state["settings"].sign_in_limit
     if limit:
         counters: Counters = request.app.state["counters"]
         await _take(counters, _per_address(limit), client_key(client_address(request)))
-        await _take(counters, MAILBOX, mailbox)
+        await _take(counters, Limit(f"mailbox {purpose}", MAILBOX, 3600), mailbox)
 
 
 async def is_known(db: AsyncSession, request: Request[Any, Any, Any], email_key: str) -> bool:
