@@ -19,6 +19,7 @@ from pricepulse.accounts import passwords, sessions, throttle
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.signin import FORM, Email, Opaque, Password
 from pricepulse.accounts.tables import Account, Identity, Link, Session, now
+from pricepulse.accounts.throttle import Guess
 from pricepulse.accounts.tokens import hashed, new_token
 from pricepulse.errors import FieldError, UnprocessableError, told_as
 from pricepulse.mail import post as post_mail
@@ -56,8 +57,11 @@ class Posted(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`password`: of a registration, the one that was given with it."""
+
     token: Opaque
+    password: Annotated[str, Meta(max_length=1024)] = ""
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -102,9 +106,12 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
 
 
 @post("/auth/verify-email", **public(problems=(422,)), **FORM, status_code=200)
-async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], db: Db) -> Verified:
-    """Prove an address with the token of a mail: makes the account, or gives it its new address."""
-    guess = await throttle.guess(request)
+async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Proof], db: Db) -> Verified:
+    """Prove an address with the token of a mail: makes the account, or gives it its new address.
+
+    An account is made only together with the password that was given when it was asked for: else
+    whoever opened the link of somebody else's registration would have an account with their password."""
+    guess = await _asked_for(request, data, db)
     link = await take_link(db, data.token, "register", "email")
     await guess.was_right(db)
     account = await db.get(Account, link.account_id) if link.account_id else None
@@ -129,6 +136,26 @@ async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], d
     action = "account.address" if link.kind == "email" else "account.create"
     audit.record(db, action, f"account:{account.id}", request=request, actor=account.id)
     return Verified(account.email)
+
+
+async def _asked_for(request: Request[Any, Any, Any], data: Proof, db: AsyncSession) -> Guess:
+    """Count an attempt; a 422 unless who opens the link of a registration knows its password."""
+    mine = (Link.hash == hashed(data.token), Link.kind == "register", Link.expires_at > now())
+    stored = await db.scalar(select(Link.password_hash).where(*mine))
+    await db.commit()  # nobody waits for Argon2
+    if stored is None:
+        return await throttle.guess(request)
+    hasher: passwords.Hasher = request.app.state["hasher"]
+    hasher.check_line()
+    # Of the link, and not of the address: with that, strangers would use up the owner's attempts.
+    guess = await throttle.guess(request, f"link {hashed(data.token).hex()}")
+    if not await hasher.verify(stored, data.password):
+        told = "is not the password that was given when the account was asked for"
+        raise UnprocessableError(
+            f"this {told}; if it was not you who asked, leave the link alone",
+            errors=[FieldError("/body/password", told)],
+        )
+    return guess
 
 
 @post("/auth/forgot-password", **public(problems=(422,)), **FORM, status_code=202)

@@ -133,10 +133,11 @@ def wrong(found: Canaries, access: str) -> None:
 
 def walk(found: Canaries) -> str:
     """Through everything that works; an access token."""
-    ask, site = found.ask, found.site
+    ask, site, secret = found.ask, found.site, found.secret
     ask("POST", "/auth/register", email=ANN, password=FIRST)
     found.secrets["link to verify"] = token = site.token("verify_address")
-    ask("POST", "/auth/verify-email", token=token, due=("address",))
+    ask("POST", "/auth/verify-email", token=token, password=secret("wrong for the link"))
+    ask("POST", "/auth/verify-email", token=token, password=FIRST, due=("address",))
     access = tokens_of(found)
     found.learn(ask("POST", "/users/me/api-keys", access, name="x", scopes=["read"]), "key")
     (key,) = (value for name, value in found.secrets.items() if name.startswith("key "))
@@ -149,9 +150,9 @@ def walk(found: Canaries) -> str:
     body: dict[str, Any] = {"current_password": SECOND, "password": FIRST}
     ask("PUT", "/users/me/password", access, **body)
     begun = ask("POST", "/users/me/totp", access, password=FIRST)
-    secret = found.learn(begun, "secret", "uri")["secret"]
+    of_totp = found.learn(begun, "secret", "uri")["secret"]
     found.seen[-1][1].add("address")
-    found.learn(ask("PUT", "/users/me/totp", access, code=code(secret, -1)), "recovery_codes")
+    found.learn(ask("PUT", "/users/me/totp", access, code=code(of_totp, -1)), "recovery_codes")
     return tokens_of(found, code=next(v for n, v in found.secrets.items() if "recovery" in n))
 
 

@@ -186,7 +186,7 @@ def test_who_registered_somebody_elses_address_before_gains_nothing(
     door.post("/auth/register", email="ann@example.org", password=OTHER)
     of_attacker = door.token("verify_address")
     assert me(door, signs_in(door, "own", own))["email"] == "ann@example.org"
-    refused(door.post("/auth/verify-email", token=of_attacker), 422, "/body/token")
+    refused(door.verified(of_attacker, OTHER), 422, "/body/token")
     refused(door.post("/auth/login", email="ann@example.org", password=OTHER), 401)
 
 

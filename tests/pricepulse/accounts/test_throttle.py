@@ -151,6 +151,18 @@ def test_a_stolen_session_does_not_guess_the_password(site: Throttled) -> None:
     assert site.sign_in(HOME) == 200
 
 
+def test_a_password_of_a_registration_is_guessed_as_slowly(site: Throttled) -> None:
+    site.ask(AWAY, "/auth/register", email=ANN, password=PASSWORD)
+    token = site.token("verify_address")
+
+    def tried(number: int, password: str) -> int:
+        place, address = f"203.0.113.{number}", "/auth/verify-email"
+        return site.ask(place, address, token=token, password=password)[0].status_code
+
+    assert [tried(number, OTHER) for number in range(LIMIT)] == [422] * LIMIT
+    assert tried(LIMIT, PASSWORD) == 429
+
+
 def test_a_mailbox_is_not_filled(site: Throttled) -> None:
     site.registered()
     for email in (ANN, BOB):
