@@ -163,6 +163,25 @@ def test_a_password_of_a_registration_is_guessed_as_slowly(site: Throttled) -> N
     assert tried(LIMIT, PASSWORD) == 429
 
 
+def test_a_changed_password_is_counted_before_it_costs_a_hash(
+    site: Throttled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.registered()
+    access = site.signed_in()["access_token"]
+    hashes = []
+    hash_of = Hasher.hash
+
+    async def counted(self: Hasher, password: str) -> str:
+        hashes.append(password)
+        return await hash_of(self, password)
+
+    monkeypatch.setattr(Hasher, "hash", counted)
+    body = {"current_password": OTHER, "password": "new words that are quiet"}
+    tries = [site.send("PUT", "/users/me/password", access, **body) for _ in range(LIMIT + 1)]
+    assert [each.status_code for each in tries] == [422] * LIMIT + [429]
+    assert hashes == []
+
+
 def test_a_mailbox_is_not_filled(site: Throttled) -> None:
     site.registered()
     for email in (ANN, BOB):
