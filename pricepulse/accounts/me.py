@@ -167,7 +167,7 @@ async def change_password(
     await db.execute(sql_delete(Link).where(Link.account_id == me.id))
     others = (Session.account_id == me.id, Session.id != request.user.sid)
     await sessions.end(db, *others)
-    tell_of_new_password(db, request, me)
+    tell_of_new_password(db, request, me, by_mail=False)
     audit.record(db, "password.change", f"account:{me.id}", request=request, actor=me.id)
 
 

@@ -18,7 +18,7 @@ from pricepulse.access import public
 from pricepulse.accounts import passwords, sessions, throttle
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.signin import FORM, Email, Opaque, Password
-from pricepulse.accounts.tables import Account, Identity, Link, Session, now
+from pricepulse.accounts.tables import Account, ApiKey, Identity, Link, Session, now
 from pricepulse.accounts.throttle import Guess
 from pricepulse.accounts.tokens import hashed, new_token
 from pricepulse.errors import FieldError, UnprocessableError, told_as
@@ -184,8 +184,8 @@ async def forgot_password(
 async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Reset], db: Db) -> None:
     """Set a new password with the token of a mail.
 
-    Ends all sessions, and takes the identities of providers away: who has lost an account gets it back
-    whole. Signs nobody in: with a second factor its code is still asked for."""
+    Ends all sessions, and takes the identities of providers and all API keys away: who has lost an account
+    gets it back whole. Signs nobody in: with a second factor its code is still asked for."""
     guess = await throttle.guess(request)
     query = select(Account).join(Link, Link.account_id == Account.id)
     account = await db.scalar(query.where(Link.hash == hashed(data.token)))
@@ -199,10 +199,11 @@ async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Reset],
     account = await db.get_one(Account, link.account_id, populate_existing=True)
     account.password_hash = password_hash
     await db.execute(delete(Link).where(Link.account_id == account.id))
-    await db.execute(delete(Identity).where(Identity.account_id == account.id))
+    for table in (Identity, ApiKey):
+        await db.execute(delete(table).where(table.account_id == account.id))
     await sessions.end(db, Session.account_id == account.id)
     await throttle.begin_anew(db, request, account)
-    tell_of_new_password(db, request, account)
+    tell_of_new_password(db, request, account, by_mail=True)
     audit.record(db, "password.reset", f"account:{account.id}", request=request, actor=account.id)
 
 
@@ -213,9 +214,10 @@ def check_new_password(password: str, account: Account) -> None:
 
 
 def tell_of_new_password(
-    db: AsyncSession, request: Request[Any, Any, Any], account: Account
+    db: AsyncSession, request: Request[Any, Any, Any], account: Account, *, by_mail: bool
 ) -> None:
-    post_mail(db, request.app.state["sealer"], account.email, "password_changed")
+    sealer: Sealer = request.app.state["sealer"]
+    post_mail(db, sealer, account.email, "password_changed", by_mail=by_mail)
 
 
 def add_link(db: AsyncSession, kind: str, address: Address, **of: str) -> str:

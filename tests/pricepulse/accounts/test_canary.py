@@ -139,7 +139,9 @@ def walk(found: Canaries) -> str:
     ask("POST", "/auth/verify-email", token=token, password=secret("wrong for the link"))
     ask("POST", "/auth/verify-email", token=token, password=FIRST, due=("address",))
     access = tokens_of(found)
-    found.learn(ask("POST", "/users/me/api-keys", access, name="x", scopes=["read"]), "key")
+    body: dict[str, Any] = {"name": "x", "scopes": ["read"]}
+    ask("POST", "/users/me/api-keys", access, **body, password=secret("wrong for a key"))
+    found.learn(ask("POST", "/users/me/api-keys", access, **body, password=FIRST), "key")
     (key,) = (value for name, value in found.secrets.items() if name.startswith("key "))
     ask("GET", "/users/me", key, due=("address",))
     ask("POST", "/auth/forgot-password", email=ANN)
@@ -147,7 +149,7 @@ def walk(found: Canaries) -> str:
     found.secrets["link to reset"] = token = str(letters[-1].values["token"])
     ask("POST", "/auth/reset-password", token=token, password=SECOND)
     access = tokens_of(found, password=SECOND)
-    body: dict[str, Any] = {"current_password": SECOND, "password": FIRST}
+    body = {"current_password": SECOND, "password": FIRST}
     ask("PUT", "/users/me/password", access, **body)
     begun = ask("POST", "/users/me/totp", access, password=FIRST)
     of_totp = found.learn(begun, "secret", "uri")["secret"]

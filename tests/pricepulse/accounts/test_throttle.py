@@ -220,7 +220,8 @@ def test_nobody_spends_the_mails_that_are_the_way_back_in(site: Throttled) -> No
 def test_accounts_and_keys_have_quotas_of_their_own(site: Throttled) -> None:
     site.registered()
     access = site.signed_in()["access_token"]
-    key = site.post("/users/me/api-keys", access, name="x", scopes=["read"]).json()["key"]
+    body = {"name": "x", "scopes": ["read"], "password": PASSWORD}
+    key = site.post("/users/me/api-keys", access, **body).json()["key"]
     for given, name in ((access, "account"), (key, "key")):
         for left in (999, 998):
             headers = site.send("GET", "/users/me", given).headers
