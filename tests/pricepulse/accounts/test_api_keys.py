@@ -81,7 +81,7 @@ def test_a_key_is_shown_once_and_told_of(site: People) -> None:
 def test_a_key_takes_the_password_again(site: People) -> None:
     """A stolen access token, good for a quarter of an hour, must not become a key without an end."""
     access = signed_in_as(site, "user")
-    body = {"name": "x", "scopes": ["read"]}
+    body: dict[str, Any] = {"name": "x", "scopes": ["read"]}
     for password in ("", OTHER):
         refused(site.post(KEYS, access, **body, password=password), 422, "/body/password")
     refused(site.post(KEYS, access, **body), 422, "/body/password")
@@ -150,7 +150,7 @@ def test_what_cannot_be_a_key_is_refused(site: People) -> None:
         ({"owner_id": "x"}, 400, "/body"),
         ({"hash": "x"}, 400, "/body"),
     ):
-        body = {"name": "x", "scopes": ["read"], "password": PASSWORD} | wrong
+        body: dict[str, Any] = {"name": "x", "scopes": ["read"], "password": PASSWORD} | wrong
         refused(site.post(KEYS, access, **body), status, pointer)
     assert site.send("GET", KEYS, access).json() == {"items": []}
     for _ in range(MOST):
