@@ -20,6 +20,8 @@ DIGITS = 6  # with SHA-1 and 30 s what every authenticator does
 SECRET_BYTES = 20  # RFC 4226, 4: 160 bits
 # RFC 6238, 5.2: at most one step for the delay; one ahead, since telephones' clocks are wrong, too.
 DRIFT = (0, -1, 1)
+# From the showing of a secret to its first code.
+PENDING_SECONDS = 600
 RECOVERY_CODES = 10
 RECOVERY_BYTES = 10  # 80 bits
 log = logging.getLogger("pricepulse.accounts")
@@ -27,6 +29,21 @@ log = logging.getLogger("pricepulse.accounts")
 
 def new_secret() -> bytes:
     return secrets.token_bytes(SECRET_BYTES)
+
+
+def pending(sealer: Sealer, secret: bytes) -> bytes:
+    """A secret that is shown and not proven yet, sealed with the time until which it may be."""
+    until = int(time.time()) + PENDING_SECONDS
+    return sealer.seal("totp pending", until.to_bytes(8, "big") + secret)
+
+
+def pending_secret(sealer: Sealer, account: Account) -> bytes | None:
+    """None where none was shown, or too long ago."""
+    try:
+        plain = sealer.unseal("totp pending", account.totp_pending or b"")
+    except Unsealable:
+        return None  # of another PRICEPULSE_SECRET: to be begun anew
+    return plain[8:] if int.from_bytes(plain[:8], "big") > time.time() else None
 
 
 def code_at(secret: bytes, step: int) -> str:

@@ -164,6 +164,20 @@ def test_a_second_factor_is_asked_for_and_each_code_is_good_once(site: People) -
     assert secret.encode() not in sealed
 
 
+def test_a_second_factor_that_is_not_proven_in_time_is_forgotten(
+    site: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner gave up: weeks later nobody who has stolen a session guesses at it."""
+    site.registered()
+    access = site.signed_in()["access_token"]
+    monkeypatch.setattr(totp, "PENDING_SECONDS", -1)
+    secret = site.post("/users/me/totp", access, password=PASSWORD).json()["secret"]
+    told = refused(site.send("PUT", "/users/me/totp", access, code=code(secret)), 409)
+    assert "within 10 minutes" in told["detail"]
+    monkeypatch.setattr(totp, "PENDING_SECONDS", 600)
+    with_second_factor(site, access)
+
+
 def test_beside_a_second_factor_a_password_may_be_shorter(site: People) -> None:
     site.registered()
     access = site.signed_in()["access_token"]

@@ -182,6 +182,14 @@ def test_a_changed_password_is_counted_before_it_costs_a_hash(
     assert hashes == []
 
 
+def test_a_code_that_switches_the_second_factor_on_is_guessed_as_slowly(site: Throttled) -> None:
+    site.registered()
+    access = site.signed_in()["access_token"]
+    site.post("/users/me/totp", access, password=PASSWORD)
+    tries = [site.send("PUT", "/users/me/totp", access, code="000000") for _ in range(LIMIT + 1)]
+    assert [each.status_code for each in tries] == [422] * LIMIT + [429]
+
+
 def test_a_mailbox_is_not_filled(site: Throttled) -> None:
     site.registered()
     for email in (ANN, BOB):
