@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import io
+import json
 import statistics
 import time
+import zipfile
 from collections.abc import Callable
 from functools import partial
 
@@ -63,3 +66,20 @@ def test_known_and_unknown_addresses_take_as_long(own_site: People) -> None:
         known, unknown = partial(ask, "ann@example.org"), partial(ask, "bob@example.org")
         # On a busy machine medians of 40 wander by a millisecond; what really differs, always does.
         assert any(differ(known, unknown) < 0.002 for _ in range(4)), ask.__name__
+
+
+def test_the_export_does_not_tell_whether_an_address_is_taken(site: People) -> None:
+    site.registered()
+    site.registered("bob@example.org")
+    access = site.signed_in()["access_token"]
+
+    def exported(email: str) -> list[dict[str, object]]:
+        answer = site.send("PUT", "/users/me/email", access, email=email, password=PASSWORD)
+        assert answer.status_code == 202
+        archive = zipfile.ZipFile(io.BytesIO(site.send("GET", "/users/me/export", access).content))
+        links: list[dict[str, object]] = json.loads(archive.read("link.json"))
+        return [each for each in links if each["email"] == email]
+
+    (taken,), (free,) = exported("bob@example.org"), exported("eve@example.org")
+    told_apart = {name for name in taken | free if taken.get(name) != free.get(name)}
+    assert told_apart <= {"email", "email_key", "expires_at"}
