@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from typing import Any
 
@@ -144,6 +145,8 @@ def test_a_second_factor_is_asked_for_and_each_code_is_good_once(site: People) -
     site.signed_in()  # not proven yet: not asked for
     secret, recovery = with_second_factor(site, mine)
     assert len(set(recovery)) == 10
+    # 24 characters of 5 bits: from 112 bits on a code needs no slow hash (SP 800-63B-4, 3.1.2.2).
+    assert all(re.fullmatch(r"([A-Z2-7]{4}-){5}[A-Z2-7]{4}", each) for each in recovery)
     refused(site.post("/auth/refresh", refresh_token=other["refresh_token"]), 401)
     refused(site.post("/users/me/totp", mine, password=PASSWORD), 409)
 
