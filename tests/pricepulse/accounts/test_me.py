@@ -10,10 +10,13 @@ from typing import Any
 import argon2
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy import text as sql
 
 from pricepulse import log
 from pricepulse.accounts import totp
+from pricepulse.accounts.passwords import Hasher
 from pricepulse.accounts.tables import Account, RecoveryCode, now
+from pricepulse.errors import UnavailableError
 from pricepulse.sealing import Sealer
 from pricepulse.store import Base
 from tests.command import until
@@ -206,6 +209,27 @@ def test_an_outdated_hash_is_made_anew_at_sign_in(site: People) -> None:
     site.signed_in()
     with site.database.begin(write=False) as db:
         assert "m=47104,t=2,p=1" in db.scalars(select(Account.password_hash)).one()
+
+
+def test_making_a_hash_anew_holds_nobody_up(site: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writes while it is made; and a line that is too long does not turn a right password away."""
+    site.registered()
+    weak = argon2.PasswordHasher(memory_cost=1024, time_cost=1, parallelism=1).hash(PASSWORD)
+    outdated = update(Account).values(password_hash=weak)
+    with site.database.begin() as db:
+        db.execute(outdated)
+
+    async def writes(*_: Any) -> str:
+        with site.database.begin() as db:
+            if db.get_bind().dialect.name == "postgresql":
+                db.execute(sql("SET LOCAL lock_timeout = '1s'"))
+            else:
+                db.execute(sql("PRAGMA busy_timeout = 1000"))
+            db.execute(outdated)
+        raise UnavailableError("the line is too long", retry_after=1)
+
+    monkeypatch.setattr(Hasher, "hash", writes)
+    site.signed_in()
 
 
 def test_a_disabled_account_is_no_account(site: People) -> None:
