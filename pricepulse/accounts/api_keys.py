@@ -99,7 +99,7 @@ async def create_api_key(
 ) -> NewKey:
     """Make an API key.
 
-    Scopes: `read` what the account may read, `ingest` (operators), `sql` (analysts), `admin`
+    Scopes: `read` profile, settings, favourites, followed categories and dashboard, `ingest` (operators), `sql` (analysts), `admin`
     (admins). Should the owner lose the role, the key is refused within a second. It outlives the session, so it
     asks for the password, and the code of a second factor. The key itself is in this answer and nowhere else; the
     owner is told by mail."""

@@ -114,6 +114,8 @@ def test_keys_open_what_their_scope_says_and_nothing_else(site: People) -> None:
     reading, taking = (made(site, access, scope)["key"] for scope in ("read", "ingest"))
     me = site.send("GET", "/users/me", reading)
     assert me.json()["email"] == "ann@example.org"
+    settings = site.send("GET", "/users/me/settings", reading)
+    assert settings.json() == site.send("GET", "/users/me/settings", access).json()
     assert site.send("GET", INGESTED, taking).status_code == 200
     assert site.send("GET", INGESTED, access).status_code == 200
     told = refused(site.send("GET", INGESTED, reading), 403)
