@@ -26,7 +26,8 @@ from pricepulse.mail import post as post_mail
 from pricepulse.sealing import Sealer
 from pricepulse.store import Db
 
-# A link to a new password is as good as the password: one hour (OWASP, Forgot Password).
+# A link to a new password is as good as the password: one hour. (OWASP, Forgot
+# Password, asks for "an appropriate period".)
 LASTS = {
     "register": timedelta(hours=24),
     "email": timedelta(hours=24),

@@ -1,11 +1,13 @@
-"""Guesses at passwords and codes are slowed down, for each account and each address, and nobody is locked out.
+"""Guesses at passwords and codes are slowed down, for each account and each address; strangers lock nobody out.
 
 An attempt takes a token before anything is looked at, since a thousand at once would all be under way
 before the first has failed; who was right gets it back. For one account strangers have `sign_in_limit`
-tokens, and one comes back in 15 minutes: about 100 guesses a day, where NIST SP 800-63B-4, 3.2.2 allows 100 in a
-row. They can use these up, but not the owner's: from where an account has been signed in with, or where a link of its mails
-was opened, its attempts are counted apart (the address in the place of the device cookies of OWASP's "Slow Down Online
-Guessing Attacks"). So an owner at a new place who has to wait can ask for a mail instead.
+tokens, and one comes back in 15 minutes: about 100 guesses a day, for ever. NIST SP 800-63B-4, 3.2.2 disables the
+authenticator after 100 in a row, which anybody could do to anybody; so this departs from it. Strangers can
+use these up, but not the owner's: from where an account has been signed in with, or where a link of its mails was
+opened, its attempts are counted apart (the address in the place of the device cookies of OWASP's "Slow Down Online
+Guessing Attacks"). So an owner at a new place who has to wait can ask for a mail instead. Who shares the owner's
+network is no stranger by this, and can make the owner wait there.
 
 What is counted is the address of mail that was given, whether it has an account or not.
 """
