@@ -236,7 +236,8 @@ def test_accounts_and_keys_have_quotas_of_their_own(site: Throttled) -> None:
             policies = headers["ratelimit-policy"].split(", ")
             assert policies == ['"client";q=1000;w=60', f'"{name}";q=1000;w=60']
             told_left = [int(each) for each in re.findall(r";r=(\d+)", headers["ratelimit"])]
-            assert left - 4 <= told_left[1] <= 999, name
+            # One comes back in 60 ms; to make the key took a hash, so the quota may be whole again.
+            assert left - 4 <= told_left[1] <= 1000, name
 
 
 def test_an_account_over_its_quota_waits_wherever_it_is(tmp_path: Path) -> None:
