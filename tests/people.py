@@ -63,6 +63,11 @@ class People:
         assert letter.template == template
         return str(letter.values["token"])
 
+    def verified(self, token: str = "", password: str = PASSWORD) -> httpx.Response:
+        """A registration is completed; `token`: of the one mail that waits, unless it is given."""
+        token = token or self.token("verify_address")
+        return self.post("/auth/verify-email", token=token, password=password)
+
     def registered(self, email: str = "ann@example.org") -> None:
         """An account with PASSWORD, as a link in a mail would have made it."""
         address = Address.from_text(email)

@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from pricepulse import audit
 from pricepulse.access import Role, Scope, may
 from pricepulse.accounts.keys import new_key
-from pricepulse.accounts.me import OWN, Own
+from pricepulse.accounts.me import OWN, Own, PasswordIfAny, confirm
 from pricepulse.accounts.tables import Account, ApiKey, now
 from pricepulse.accounts.tokens import Claims, hashed
 from pricepulse.errors import (
@@ -49,6 +49,13 @@ class Wanted(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: KeyName
     scopes: Annotated[list[Scope], Meta(min_length=1, max_length=len(Scope))]
     expires_at: Annotated[datetime, Meta(tz=True)] | None = None
+
+
+class KeyAsked(Wanted, frozen=True, forbid_unknown_fields=True):
+    """With password and `code` as for anything that concerns signing in."""
+
+    password: PasswordIfAny = ""
+    code: Annotated[str, Meta(max_length=64)] = ""
 
 
 class OwnKey(msgspec.Struct, frozen=True):
@@ -88,20 +95,21 @@ async def list_api_keys(me: Own, db: Db) -> OwnKeys:
 
 @post("/users/me/api-keys", **may(Role.USER, problems=(409, 422)), **OWN)
 async def create_api_key(
-    request: Request[Claims, Any, Any], data: JSONBody[Wanted], me: Own, db: Db
+    request: Request[Claims, Any, Any], data: JSONBody[KeyAsked], me: Own, db: Db
 ) -> NewKey:
     """Make an API key.
 
-    Scopes: `read` what the account may read, `ingest` (operators), `sql` (analysts), `admin`
-    (admins). Should the owner lose the role, the key is refused within a second. The key itself
-    is in this answer and nowhere else; the owner is told by mail."""
-    # Locked, so that two at once cannot both be the twentieth.
-    await db.refresh(me, with_for_update=True)
+    Scopes: `read` profile, settings, favourites, followed categories and dashboard, `ingest` (operators), `sql` (analysts), `admin`
+    (admins). Should the owner lose the role, the key is refused within a second. It outlives the session, so it
+    asks for the password, and the code of a second factor. The key itself is in this answer and nowhere else; the
+    owner is told by mail."""
     if data.expires_at is not None and data.expires_at <= now():
         told = "is in the past"
         raise UnprocessableError(
             f"expires_at {told}", errors=[FieldError("/body/expires_at", told)]
         )
+    # Locks the account, so that two at once cannot both be the twentieth.
+    await confirm(db, request, me, data.password, data.code)
     sealer: Sealer = request.app.state["sealer"]
     key, text = await make_key(db, sealer, me, data)
     target = f"api_key:{key.id}"

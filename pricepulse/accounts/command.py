@@ -9,6 +9,7 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -244,7 +245,12 @@ async def _find(db: AsyncSession, key: str) -> Account | None:
 
 
 async def _found(db: AsyncSession, email: str) -> Account:
-    account = await _find(db, email.strip().lower())
+    from pricepulse.accounts.addresses import Address
+    from pricepulse.errors import UnprocessableError
+
+    account = None
+    with suppress(UnprocessableError):
+        account = await _find(db, Address.from_text(email.strip()).key)
     if account is None:
         raise SettingsError(f"there is no account with the address {email}")
     return account
@@ -263,6 +269,8 @@ async def _end_second_factor(db: AsyncSession, account: Account) -> None:
     from pricepulse.accounts.tables import RecoveryCode
 
     account.totp = account.totp_pending = None
+    # It may be too short to stand alone; the link sets a new one.
+    account.password_hash = ""
     await db.execute(delete(RecoveryCode).where(RecoveryCode.account_id == account.id))
 
 

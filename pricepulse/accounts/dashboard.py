@@ -13,7 +13,7 @@ import msgspec
 from litestar import Request, get
 from sqlalchemy import select
 
-from pricepulse.access import Role, may
+from pricepulse.access import Role, Scope, may
 from pricepulse.accounts import belongings
 from pricepulse.accounts.favorites import Favorite, Today, currency_of, tell, today
 from pricepulse.accounts.me import OWN, Own
@@ -63,7 +63,7 @@ class Dashboard(msgspec.Struct, frozen=True, kw_only=True):
     version: int
 
 
-@get("/users/me/dashboard", **may(Role.USER, problems=(503,)), **OWN)
+@get("/users/me/dashboard", **may(Role.USER, Scope.READ, problems=(503,)), **OWN)
 async def get_dashboard(request: Request[Any, Any, Any], me: Own, db: Db) -> Dashboard:
     """Favourites that moved in 7 days, deals in followed categories, savings."""
     version = build_of(request)

@@ -19,7 +19,7 @@ from litestar.response.base import Response
 from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from pricepulse.access import Role, may
+from pricepulse.access import Role, Scope, may
 from pricepulse.accounts import belongings
 from pricepulse.accounts.me import OWN, Own, lock
 from pricepulse.accounts.preferences import preferences_of
@@ -99,7 +99,7 @@ class Today(NamedTuple):
         return self.price / self.kept.price - 1
 
 
-@get("/users/me/favorites", **may(Role.USER, problems=(503,)), **OWN)
+@get("/users/me/favorites", **may(Role.USER, Scope.READ, problems=(503,)), **OWN)
 async def list_favorites(
     request: Request[Any, Any, Any], me: Own, db: Db, limit: Limit = 50, cursor: Cursor = None
 ) -> FavoritePage:
@@ -113,7 +113,7 @@ async def list_favorites(
     return FavoritePage(items=items, next_cursor=after, **stamp(version))
 
 
-@get("/users/me/favorites/{product_id:str}", **may(Role.USER, problems=(503,)), **OWN)
+@get("/users/me/favorites/{product_id:str}", **may(Role.USER, Scope.READ, problems=(503,)), **OWN)
 async def get_favorite(
     request: Request[Any, Any, Any], product_id: FromPath[str], me: Own, db: Db
 ) -> Favorite:

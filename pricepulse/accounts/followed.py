@@ -13,7 +13,7 @@ from litestar.params import FromPath
 from litestar.response.base import Response
 from sqlalchemy import func, select
 
-from pricepulse.access import Role, may
+from pricepulse.access import Role, Scope, may
 from pricepulse.accounts.belongings import FollowedCategory
 from pricepulse.accounts.me import OWN, Own, lock
 from pricepulse.answer import Json
@@ -44,7 +44,7 @@ class FollowedPage(BuildPage[Followed], frozen=True, kw_only=True):
     items: list[Followed]
 
 
-@get("/users/me/categories", **may(Role.USER, problems=(503,)), **OWN)
+@get("/users/me/categories", **may(Role.USER, Scope.READ, problems=(503,)), **OWN)
 async def list_followed(
     request: Request[Any, Any, Any], me: Own, db: Db, limit: Limit = 50, cursor: Cursor = None
 ) -> FollowedPage:

@@ -17,12 +17,13 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
-from pricepulse.accounts import oauth_state, sessions, totp
+from pricepulse.accounts import oauth_state, sessions, throttle, totp
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.oauth2 import Person
 from pricepulse.accounts.oauth_state import Brought
 from pricepulse.accounts.sessions import Tokens
 from pricepulse.accounts.tables import Account, Identity, Link, OAuthReturn, now
+from pricepulse.accounts.throttle import Guess
 from pricepulse.errors import (
     ConflictError,
     ForbiddenError,
@@ -63,6 +64,21 @@ async def sign_in(
         provider=provider.name,
     )  # fmt: skip
     return tokens
+
+
+async def guess(db: AsyncSession, request: Request[Any, Any, Any], brought: Brought) -> Guess:
+    """Count an attempt at the second factor, in one bucket with those of POST /auth/login: a new sign-in
+    at the provider, for the next code, costs whoever has that identity nothing."""
+    mine = Identity.issuer == brought.person.issuer, Identity.subject == brought.person.subject
+    query = select(Account.email_key).join(Identity, Identity.account_id == Account.id)
+    key = await db.scalar(query.where(*mine))
+    address = _address(brought.person)
+    if key is None and address is not None and provider_of(request, brought.provider).trust_email:
+        key = address.key
+    known_here = bool(key) and await throttle.is_known(db, request, key or "")
+    # Counting may take a transaction of its own.
+    await db.commit()
+    return await throttle.guess(request, key or "", known=known_here)
 
 
 async def known(db: AsyncSession, person: Person) -> Identity | None:
@@ -116,7 +132,7 @@ async def _refuse(
     account: Account,
     error: PricePulseError,
 ) -> NoReturn:
-    """Uses the code up, so that nobody tries six digits a million times with one."""
+    """Uses the code up: what is left of it is nothing to go on trying with."""
     oauth_state.used_up(row)
     audit.record(db, "session.refused", f"account:{account.id}", request=request)
     await db.commit()

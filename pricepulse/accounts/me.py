@@ -29,8 +29,15 @@ from pricepulse.accounts.registration import (
 )
 from pricepulse.accounts.signin import FORM, Email, Password
 from pricepulse.accounts.tables import Account, Link, Session, now
+from pricepulse.accounts.throttle import Guess
 from pricepulse.accounts.tokens import Claims
-from pricepulse.errors import FieldError, NotFoundError, UnauthorizedError, UnprocessableError
+from pricepulse.errors import (
+    ConflictError,
+    FieldError,
+    NotFoundError,
+    UnauthorizedError,
+    UnprocessableError,
+)
 from pricepulse.mail import post as post_mail
 from pricepulse.sealing import Sealer
 from pricepulse.store import Db
@@ -136,7 +143,7 @@ async def change_me(
     return await Me.from_account(me, db)
 
 
-@put("/users/me/password", **may(Role.USER, problems=(422,)), **OWN, status_code=204)
+@put("/users/me/password", **may(Role.USER, problems=(409, 422)), **OWN, status_code=204)
 async def change_password(
     request: Request[Claims, Any, Any], data: JSONBody[NewPassword], me: Own, db: Db
 ) -> None:
@@ -144,15 +151,23 @@ async def change_password(
 
     Ends all other sessions, and links to reset it; tells the owner by mail."""
     check_new_password(data.password, me)
-    # Before the old one is checked: after that the write lock is held.
-    await db.commit()
+    guess = await confirmed(
+        db, request, me, data.current_password, pointer="/body/current_password"
+    )
+    stored = me.password_hash
+    await db.commit()  # nobody waits for Argon2
+    # The attempt stays counted until then, so one account has no more hashes made at once than it has attempts.
     password_hash = await request.app.state["hasher"].hash(data.password)
-    await confirm(db, request, me, data.current_password, pointer="/body/current_password")
+    await lock(db, me)
+    await db.refresh(me)
+    if me.password_hash != stored:
+        raise ConflictError("the password has just been changed by another request")
+    await guess.was_right(db)
     me.password_hash = password_hash
     await db.execute(sql_delete(Link).where(Link.account_id == me.id))
     others = (Session.account_id == me.id, Session.id != request.user.sid)
     await sessions.end(db, *others)
-    tell_of_new_password(db, request, me)
+    tell_of_new_password(db, request, me, by_mail=False)
     audit.record(db, "password.change", f"account:{me.id}", request=request, actor=me.id)
 
 
@@ -166,14 +181,15 @@ async def change_email(
     of both."""
     address = Address.from_text(data.email)
     await db.commit()
-    await throttle.mail(request, address.key)
+    await throttle.mail(request, "email", address.key)
     await confirm(db, request, me, data.password)
     sealer = request.app.state["sealer"]
+    # Also where it leads nowhere: the asker's export shows the row.
+    token = add_link(db, "email", address, account_id=me.id)
     if await db.scalar(select(Account.id).where(Account.email_key == address.key)):
         # Whose it is, its owner learns, and nobody else.
         post_mail(db, sealer, address.email, "already_registered")
     else:
-        token = add_link(db, "email", address, account_id=me.id)
         post_mail(db, sealer, address.email, "confirm_new_address", token=token)
     post_mail(db, sealer, me.email, "address_changing", new=address.email)
     audit.record(db, "account.address_ask", f"account:{me.id}", request=request, actor=me.id)
@@ -219,12 +235,24 @@ async def confirm(
     me: Account,
     password: str,
     code: str | None = None,
-    *,
-    pointer: str = "/body/password",
 ) -> None:
     """That it is the owner who asks: a 422 unless the password (and the code, where `code` is given
     and the account has a second factor) is right; without a password, unless the session is fresh.
     `me` is locked and as it is now after it."""
+    guess = await confirmed(db, request, me, password, code)
+    await guess.was_right(db)
+
+
+async def confirmed(
+    db: AsyncSession,
+    request: Request[Claims, Any, Any],
+    me: Account,
+    password: str,
+    code: str | None = None,
+    *,
+    pointer: str = "/body/password",
+) -> Guess:
+    """As `confirm`, and the attempt stays counted until it is said that it was right."""
     await db.commit()  # nobody waits for Argon2
     hasher: Hasher = request.app.state["hasher"]
     hasher.check_line()
@@ -242,7 +270,7 @@ async def confirm(
         sealer: Sealer = request.app.state["sealer"]
         if not await totp.accept(db, sealer, me, code):
             await _not_confirmed(db, request, me, "/body/code", "is not, or no longer, good")
-    await guess.was_right(db)
+    return guess
 
 
 async def _not_confirmed(

@@ -20,10 +20,11 @@ from msgspec import Meta
 from pricepulse import audit
 from pricepulse.access import public
 from pricepulse.accounts import identities, oauth_state, oidc
-from pricepulse.accounts.oauth_state import Attempt, Ticket
+from pricepulse.accounts.oauth_state import Attempt, Brought, Ticket
 from pricepulse.accounts.outward import ProviderError
 from pricepulse.accounts.sessions import Tokens
 from pricepulse.accounts.signin import FORM, Opaque
+from pricepulse.accounts.tables import OAuthReturn
 from pricepulse.contract import END
 from pricepulse.errors import NotFoundError, UnauthorizedError, told_as
 from pricepulse.settings import Settings
@@ -152,11 +153,24 @@ async def exchange(request: Request[Any, Any, Any], data: JSONBody[Exchange], db
     An identity that is not known yet makes an account, or is linked to the one with its address, if the
     provider is trusted to have proven that; else it is a 409 of the type `identity-not-linked`. The
     second factor of an account is asked for here, too; the code stays good until it is right."""
+    row, brought = await _taken(db, request, data)
+    guess = None
+    if data.second_factor:
+        guess = await identities.guess(db, request, brought)
+        row, brought = await _taken(db, request, data)
+    tokens = await identities.sign_in(db, request, row, brought, data.second_factor)
+    if guess is not None:
+        await guess.was_right(db)
+    return tokens
+
+
+async def _taken(
+    db: Db, request: Request[Any, Any, Any], data: Exchange
+) -> tuple[OAuthReturn, Brought]:
     taken = await oauth_state.take(db, request.app.state["sealer"], data.code, data.verifier)
     if taken is None or taken[1].account_id:
         raise UnauthorizedError("the code is not, or no longer, good; sign in again")
-    row, brought = taken
-    return await identities.sign_in(db, request, row, brought, data.second_factor)
+    return taken
 
 
 def connection_to(request: Request[Any, Any, Any], provider: str) -> oidc.Connection:

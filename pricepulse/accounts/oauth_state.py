@@ -162,7 +162,7 @@ async def take(
 ) -> tuple[OAuthReturn, Brought] | None:
     """What was brought for this code, if the verifier is the front end's; `used_up` ends it."""
     query = select(OAuthReturn).where(OAuthReturn.code == hashed(code)).with_for_update()
-    row = await db.scalar(query)
+    row = await db.scalar(query.execution_options(populate_existing=True))
     if row is None or row.brought is None:
         return None
     try:

@@ -14,7 +14,7 @@ from msgspec import UNSET, Meta, UnsetType
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
-from pricepulse.access import Role, may
+from pricepulse.access import Role, Scope, may
 from pricepulse.accounts.belongings import Preferences
 from pricepulse.accounts.me import OWN, Own, lock
 from pricepulse.accounts.tables import Account
@@ -81,7 +81,7 @@ class SettingsChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     privacy: PrivacyChange | UnsetType = UNSET
 
 
-@get("/users/me/settings", **may(Role.USER), **OWN)
+@get("/users/me/settings", **may(Role.USER, Scope.READ), **OWN)
 async def get_settings(me: Own, db: Db) -> OwnSettings:
     """How the account wants to see things, and what may be kept of it."""
     return OwnSettings.from_row(await preferences_of(db, me))

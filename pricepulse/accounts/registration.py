@@ -18,14 +18,16 @@ from pricepulse.access import public
 from pricepulse.accounts import passwords, sessions, throttle
 from pricepulse.accounts.addresses import Address
 from pricepulse.accounts.signin import FORM, Email, Opaque, Password
-from pricepulse.accounts.tables import Account, Identity, Link, Session, now
+from pricepulse.accounts.tables import Account, ApiKey, Identity, Link, Session, now
+from pricepulse.accounts.throttle import Guess
 from pricepulse.accounts.tokens import hashed, new_token
 from pricepulse.errors import FieldError, UnprocessableError, told_as
 from pricepulse.mail import post as post_mail
 from pricepulse.sealing import Sealer
 from pricepulse.store import Db
 
-# A link to a new password is as good as the password: one hour (OWASP, Forgot Password).
+# A link to a new password is as good as the password: one hour. (OWASP, Forgot
+# Password, asks for "an appropriate period".)
 LASTS = {
     "register": timedelta(hours=24),
     "email": timedelta(hours=24),
@@ -56,8 +58,11 @@ class Posted(msgspec.Struct, frozen=True):
     detail: str
 
 
-class Token(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Proof(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """`password`: of a registration, the one that was given with it."""
+
     token: Opaque
+    password: Annotated[str, Meta(max_length=1024)] = ""
 
 
 class Verified(msgspec.Struct, frozen=True):
@@ -87,7 +92,7 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
     )
     hasher: passwords.Hasher = request.app.state["hasher"]
     hasher.check_line()
-    await throttle.mail(request, address.key)
+    await throttle.mail(request, "register", address.key)
     password_hash = await hasher.hash(data.password)
     taken = await db.scalar(select(Account.id).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
@@ -102,9 +107,12 @@ async def register(request: Request[Any, Any, Any], data: JSONBody[Registration]
 
 
 @post("/auth/verify-email", **public(problems=(422,)), **FORM, status_code=200)
-async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], db: Db) -> Verified:
-    """Prove an address with the token of a mail: makes the account, or gives it its new address."""
-    guess = await throttle.guess(request)
+async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Proof], db: Db) -> Verified:
+    """Prove an address with the token of a mail: makes the account, or gives it its new address.
+
+    An account is made only together with the password that was given when it was asked for: else
+    whoever opened the link of somebody else's registration would have an account with their password."""
+    guess = await _asked_for(request, data, db)
     link = await take_link(db, data.token, "register", "email")
     await guess.was_right(db)
     account = await db.get(Account, link.account_id) if link.account_id else None
@@ -131,6 +139,26 @@ async def verify_email(request: Request[Any, Any, Any], data: JSONBody[Token], d
     return Verified(account.email)
 
 
+async def _asked_for(request: Request[Any, Any, Any], data: Proof, db: AsyncSession) -> Guess:
+    """Count an attempt; a 422 unless who opens the link of a registration knows its password."""
+    mine = (Link.hash == hashed(data.token), Link.kind == "register", Link.expires_at > now())
+    stored = await db.scalar(select(Link.password_hash).where(*mine))
+    await db.commit()  # nobody waits for Argon2
+    if stored is None:
+        return await throttle.guess(request)
+    hasher: passwords.Hasher = request.app.state["hasher"]
+    hasher.check_line()
+    # Of the link, and not of the address: with that, strangers would use up the owner's attempts.
+    guess = await throttle.guess(request, f"link {hashed(data.token).hex()}")
+    if not await hasher.verify(stored, data.password):
+        told = "is not the password that was given when the account was asked for"
+        raise UnprocessableError(
+            f"this {told}; if it was not you who asked, leave the link alone",
+            errors=[FieldError("/body/password", told)],
+        )
+    return guess
+
+
 @post("/auth/forgot-password", **public(problems=(422,)), **FORM, status_code=202)
 async def forgot_password(
     request: Request[Any, Any, Any], data: JSONBody[Forgotten], db: Db
@@ -139,7 +167,7 @@ async def forgot_password(
 
     The answer is the same whether the address has an account or not; the mail tells."""
     address = Address.from_text(data.email)
-    await throttle.mail(request, address.key)
+    await throttle.mail(request, "reset", address.key)
     account = await db.scalar(select(Account).where(Account.email_key == address.key))
     sealer: Sealer = request.app.state["sealer"]
     if account is None or account.disabled_at:
@@ -157,8 +185,8 @@ async def forgot_password(
 async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Reset], db: Db) -> None:
     """Set a new password with the token of a mail.
 
-    Ends all sessions, and takes the identities of providers away: who has lost an account gets it back
-    whole. Signs nobody in: with a second factor its code is still asked for."""
+    Ends all sessions, and takes the identities of providers and all API keys away: who has lost an account
+    gets it back whole. Signs nobody in: with a second factor its code is still asked for."""
     guess = await throttle.guess(request)
     query = select(Account).join(Link, Link.account_id == Account.id)
     account = await db.scalar(query.where(Link.hash == hashed(data.token)))
@@ -172,10 +200,11 @@ async def reset_password(request: Request[Any, Any, Any], data: JSONBody[Reset],
     account = await db.get_one(Account, link.account_id, populate_existing=True)
     account.password_hash = password_hash
     await db.execute(delete(Link).where(Link.account_id == account.id))
-    await db.execute(delete(Identity).where(Identity.account_id == account.id))
+    for table in (Identity, ApiKey):
+        await db.execute(delete(table).where(table.account_id == account.id))
     await sessions.end(db, Session.account_id == account.id)
     await throttle.begin_anew(db, request, account)
-    tell_of_new_password(db, request, account)
+    tell_of_new_password(db, request, account, by_mail=True)
     audit.record(db, "password.reset", f"account:{account.id}", request=request, actor=account.id)
 
 
@@ -186,9 +215,10 @@ def check_new_password(password: str, account: Account) -> None:
 
 
 def tell_of_new_password(
-    db: AsyncSession, request: Request[Any, Any, Any], account: Account
+    db: AsyncSession, request: Request[Any, Any, Any], account: Account, *, by_mail: bool
 ) -> None:
-    post_mail(db, request.app.state["sealer"], account.email, "password_changed")
+    sealer: Sealer = request.app.state["sealer"]
+    post_mail(db, sealer, account.email, "password_changed", by_mail=by_mail)
 
 
 def add_link(db: AsyncSession, kind: str, address: Address, **of: str) -> str:

@@ -13,7 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from pricepulse import audit
 from pricepulse.access import Role, may
-from pricepulse.accounts import passwords, sessions, totp
+from pricepulse.accounts import passwords, sessions, throttle, totp
 from pricepulse.accounts.me import OWN, Confirmed, Own, PasswordIfAny, confirm
 from pricepulse.accounts.tables import Account, RecoveryCode, Session
 from pricepulse.accounts.tokens import Claims
@@ -50,13 +50,13 @@ async def begin_totp(
 ) -> Secret:
     """Begin to set up a second factor.
 
-    It counts only when a first code has been sent: PUT /users/me/totp."""
+    It counts only when a first code has been sent, within 10 minutes: PUT /users/me/totp."""
     await confirm(db, request, me, data.password)
     if me.totp:
         raise ConflictError("the account has a second factor; take it away first")
     secret = totp.new_secret()
     sealer: Sealer = request.app.state["sealer"]
-    me.totp_pending = sealer.seal("totp", secret)
+    me.totp_pending = totp.pending(sealer, secret)
     return Secret(totp.base32(secret), totp.address_of(secret, me.email))
 
 
@@ -67,15 +67,21 @@ async def prove_totp(
     """Switch the second factor on with a first code of it.
 
     Ends all other sessions, which were begun without it."""
-    await db.refresh(me, with_for_update=True)
-    if not me.totp_pending:
-        raise ConflictError("no second factor is being set up; POST here first")
     sealer: Sealer = request.app.state["sealer"]
-    step = totp.matching_step(sealer.unseal("totp", me.totp_pending), data.code.strip(), 0)
+    if totp.pending_secret(sealer, me) is None:
+        raise _nothing_begun()
+    await db.commit()
+    guess = await throttle.guess(request, me.id)
+    await db.refresh(me, with_for_update=True)
+    secret = totp.pending_secret(sealer, me)
+    if secret is None:
+        raise _nothing_begun()
+    step = totp.matching_step(secret, data.code.strip(), 0)
     if step is None:
         told = "is not the code of this moment; is the clock of the device right?"
         raise UnprocessableError(f"code {told}", errors=[FieldError("/body/code", told)])
-    me.totp, me.totp_pending, me.totp_step = me.totp_pending, None, step
+    await guess.was_right(db)
+    me.totp, me.totp_pending, me.totp_step = sealer.seal("totp", secret), None, step
     codes = await totp.new_recovery_codes(db, sealer, me)
     await sessions.end(db, Session.account_id == me.id, Session.id != request.user.sid)
     _tell(db, request, me, on=True)
@@ -99,6 +105,12 @@ async def end_totp(
     me.totp, me.totp_step = None, 0
     await db.execute(sql_delete(RecoveryCode).where(RecoveryCode.account_id == me.id))
     _tell(db, request, me, on=False)
+
+
+def _nothing_begun() -> ConflictError:
+    return ConflictError(
+        "no second factor is being set up; POST here first, and send a code within 10 minutes"
+    )
 
 
 def _tell(db: AsyncSession, request: Request[Any, Any, Any], me: Account, *, on: bool) -> None:

@@ -19,7 +19,12 @@ from pricepulse.accounts.passwords import Hasher
 from pricepulse.accounts.sessions import Tokens
 from pricepulse.accounts.tables import Account, RefreshToken, Session
 from pricepulse.accounts.tokens import hashed
-from pricepulse.errors import SecondFactorError, UnauthorizedError, UnprocessableError
+from pricepulse.errors import (
+    SecondFactorError,
+    UnauthorizedError,
+    UnavailableError,
+    UnprocessableError,
+)
 from pricepulse.store import Db
 
 # 16 kB are enough for every body here: a megabyte of password is refused unread.
@@ -57,6 +62,7 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Login], db: Db) 
     guess = await throttle.guess(request, key, known=known_here)
     known, stored = (account.id, account.password_hash) if account else ("", "")
     right = await hasher.verify(stored, data.password)
+    anew = await _made_anew(hasher, stored, data.password) if right else ""
     account = await _unchanged(db, known, stored) if right else None
     if account is None:
         await _refuse(db, request, known)
@@ -68,8 +74,8 @@ async def login(request: Request[Any, Any, Any], data: JSONBody[Login], db: Db) 
         if not await totp.accept(db, request.app.state["sealer"], account, data.code):
             await _refuse(db, request, account.id)
     await guess.was_right(db)
-    if hasher.is_outdated(stored):
-        account.password_hash = await hasher.hash(data.password)
+    if anew:
+        account.password_hash = anew
     tokens = await sessions.begin(db, request, account)
     audit.record(db, "session.begin", f"account:{account.id}", request=request, actor=account.id)
     return tokens
@@ -108,6 +114,16 @@ def _key_of(email: str) -> str:
         return Address.from_text(email).key
     except UnprocessableError:
         return "nobody"  # no account has that, and it takes as long to find out
+
+
+async def _made_anew(hasher: Hasher, stored: str, password: str) -> str:
+    """The hash with the parameters of today, where it has others; made before the account is locked."""
+    if not hasher.is_outdated(stored):
+        return ""
+    try:
+        return await hasher.hash(password)
+    except UnavailableError:
+        return ""  # a busy moment; the next sign-in will do
 
 
 async def _unchanged(db: AsyncSession, account_id: str, stored: str) -> Account | None:

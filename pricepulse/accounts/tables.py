@@ -88,7 +88,8 @@ class Link(Base):
     """A link in a mail that does one thing once: `register`, `email` (a new address) or `reset`.
 
     A registration is nothing but this row, with name and password: each link makes the account that
-    was asked for with it, so whoever registers somebody else's address first gains nothing."""
+    was asked for with it, for who knows that password. So whoever registers somebody else's address
+    gains nothing, whichever link its owner opens."""
 
     __tablename__ = "link"
 

@@ -1,11 +1,13 @@
-"""Guesses at passwords and codes are slowed down, for each account and each address, and nobody is locked out.
+"""Guesses at passwords and codes are slowed down, for each account and each address; strangers lock nobody out.
 
 An attempt takes a token before anything is looked at, since a thousand at once would all be under way
 before the first has failed; who was right gets it back. For one account strangers have `sign_in_limit`
-tokens, and one comes back in 15 minutes: about 100 guesses a day, where NIST SP 800-63B-4, 3.2.2 allows 100 in a
-row. They can use these up, but not the owner's: from where an account has been signed in with, or where a link of its mails
-was opened, its attempts are counted apart (the address in the place of the device cookies of OWASP's "Slow Down Online
-Guessing Attacks"). So an owner at a new place who has to wait can ask for a mail instead.
+tokens, and one comes back in 15 minutes: about 100 guesses a day, for ever. NIST SP 800-63B-4, 3.2.2 disables the
+authenticator after 100 in a row, which anybody could do to anybody; so this departs from it. Strangers can
+use these up, but not the owner's: from where an account has been signed in with, or where a link of its mails was
+opened, its attempts are counted apart (the address in the place of the device cookies of OWASP's "Slow Down Online
+Guessing Attacks"). So an owner at a new place who has to wait can ask for a mail instead. Who shares the owner's
+network is no stranger by this, and can make the owner wait there.
 
 What is counted is the address of mail that was given, whether it has an account or not.
 """
@@ -29,8 +31,9 @@ from pricepulse.store import insert
 REFILL_SECONDS = 15 * 60
 # People behind one address are more than one, and those who get it right cost nothing.
 PER_ADDRESS = 5
-# As many as fill nobody's mailbox; each link of them is good for an hour at least.
-MAILBOX = Limit("mailbox", 5, 3600)
+# An hour, for each purpose: as many as fill nobody's mailbox. Each link of them is good for an hour at least, so
+# whoever has used up the mails with a way back in has put such links into the mailbox.
+MAILBOX = 5
 REMEMBERED = timedelta(days=90)
 
 
@@ -60,13 +63,14 @@ async def guess(request: Request[Any, Any, Any], who: str = "", *, known: bool =
     return Guess(counters, wanted)
 
 
-async def mail(request: Request[Any, Any, Any], mailbox: str) -> None:
-    """Count a mail that somebody who may be anybody has sent to `mailbox`; a 429 after too many."""
+async def mail(request: Request[Any, Any, Any], purpose: str, mailbox: str) -> None:
+    """Count a mail for this purpose that somebody who may be anybody has sent to `mailbox`; a 429 after
+    too many. Other purposes are counted apart: else "register" would use up what "forgot" needs."""
     limit = request.app.state["settings"].sign_in_limit
     if limit:
         counters: Counters = request.app.state["counters"]
         await _take(counters, _per_address(limit), client_key(client_address(request)))
-        await _take(counters, MAILBOX, mailbox)
+        await _take(counters, Limit(f"mailbox {purpose}", MAILBOX, 3600), mailbox)
 
 
 async def is_known(db: AsyncSession, request: Request[Any, Any, Any], email_key: str) -> bool:

@@ -20,13 +20,31 @@ DIGITS = 6  # with SHA-1 and 30 s what every authenticator does
 SECRET_BYTES = 20  # RFC 4226, 4: 160 bits
 # RFC 6238, 5.2: at most one step for the delay; one ahead, since telephones' clocks are wrong, too.
 DRIFT = (0, -1, 1)
+# From the showing of a secret to its first code.
+PENDING_SECONDS = 600
 RECOVERY_CODES = 10
-RECOVERY_BYTES = 10  # 80 bits
+# 120 bits: below 112 NIST SP 800-63B-4, 3.1.2.2 and OWASP ASVS 5.0, 6.5.2 want a slow hash.
+RECOVERY_BYTES = 15
 log = logging.getLogger("pricepulse.accounts")
 
 
 def new_secret() -> bytes:
     return secrets.token_bytes(SECRET_BYTES)
+
+
+def pending(sealer: Sealer, secret: bytes) -> bytes:
+    """A secret that is shown and not proven yet, sealed with the time until which it may be."""
+    until = int(time.time()) + PENDING_SECONDS
+    return sealer.seal("totp pending", until.to_bytes(8, "big") + secret)
+
+
+def pending_secret(sealer: Sealer, account: Account) -> bytes | None:
+    """None where none was shown, or too long ago."""
+    try:
+        plain = sealer.unseal("totp pending", account.totp_pending or b"")
+    except Unsealable:
+        return None  # of another PRICEPULSE_SECRET: to be begun anew
+    return plain[8:] if int.from_bytes(plain[:8], "big") > time.time() else None
 
 
 def code_at(secret: bytes, step: int) -> str:
@@ -83,9 +101,9 @@ async def new_recovery_codes(db: AsyncSession, sealer: Sealer, account: Account)
         RecoveryCode(hash=_hashed(sealer, account.id, code), account_id=account.id)
         for code in codes
     )
-    return ["-".join(code[at : at + 4] for at in range(0, 16, 4)) for code in codes]
+    return ["-".join(code[at : at + 4] for at in range(0, len(code), 4)) for code in codes]
 
 
 def _hashed(sealer: Sealer, account_id: str, code: str) -> bytes:
-    # Under the server's secret: 80 bits could be searched in a stolen database, given years.
+    # Under the server's secret, so that a stolen database says nothing of them.
     return sealer.derive("recovery code", f"{account_id} {code}".encode())

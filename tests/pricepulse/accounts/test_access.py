@@ -14,7 +14,7 @@ from litestar.exceptions import ImproperlyConfiguredException
 from litestar.testing import TestClient
 from sqlalchemy import update
 
-from pricepulse.access import PUBLIC, Role, entries, may
+from pricepulse.access import PUBLIC, Role, Scope, entries, may
 from pricepulse.accounts.tables import Account
 from pricepulse.app import ROUTES, create_app
 from pricepulse.openapi import document
@@ -46,6 +46,15 @@ def test_every_operation_of_the_document_has_an_entry_that_says_the_same(app: An
         "bearerFormat": "JWT",
         "description": "The access token of POST /api/v1/auth/login, good for 15 minutes.",
     }
+
+
+def test_a_key_to_read_opens_what_the_documents_say(app: Any) -> None:
+    opened = {operation for operation, entry in entries(app).items() if entry.scope == Scope.READ}
+    mine = "GET /api/v1/users/me"
+    assert opened == {
+        mine, f"{mine}/settings", f"{mine}/favorites", f"{mine}/favorites/{{product_id}}",
+        f"{mine}/categories", f"{mine}/dashboard",
+    }  # fmt: skip
 
 
 @get("/unsaid")

@@ -24,7 +24,8 @@ from pricepulse.accounts.tokens import BadToken
 from pricepulse.audit import Audit
 from tests.command import run, serving, until
 from tests.intake import BATCHES, CSV, OBSERVATIONS, csv, row
-from tests.people import PASSWORD, People, refused
+from tests.people import OTHER, PASSWORD, People, refused
+from tests.pricepulse.accounts.test_me import code, with_second_factor
 
 KEYS = "/users/me/api-keys"
 INGESTED = BATCHES.removeprefix("/api/v1")
@@ -43,7 +44,8 @@ def signed_in_as(site: People, role: str) -> str:
 
 
 def made(site: People, access: str, *scopes: str, **given: Any) -> dict[str, Any]:
-    answer = site.post(KEYS, access, **{"name": "crawler", "scopes": scopes} | given)
+    body = {"name": "crawler", "scopes": scopes, "password": PASSWORD}
+    answer = site.post(KEYS, access, **body | given)
     assert answer.status_code == 201, answer.text
     found: dict[str, Any] = answer.json()
     return found
@@ -76,11 +78,44 @@ def test_a_key_is_shown_once_and_told_of(site: People) -> None:
     assert site.audit()[-1] == "api_key.delete"
 
 
+def test_a_key_takes_the_password_again(site: People) -> None:
+    """A stolen access token, good for a quarter of an hour, must not become a key without an end."""
+    access = signed_in_as(site, "user")
+    body: dict[str, Any] = {"name": "x", "scopes": ["read"]}
+    for password in ("", OTHER):
+        refused(site.post(KEYS, access, **body, password=password), 422, "/body/password")
+    refused(site.post(KEYS, access, **body), 422, "/body/password")
+    secret, _ = with_second_factor(site, access)
+    refused(site.post(KEYS, access, **body, password=PASSWORD), 422, "/body/code")
+    made(site, access, "read", code=code(secret))
+    site.mails()
+    assert len(site.send("GET", KEYS, access).json()["items"]) == 1
+
+
+def test_a_new_password_by_mail_takes_keys_away(site: People) -> None:
+    """Whoever was in the account does not stay in it by a key; one's own change of password leaves them."""
+    access = signed_in_as(site, "user")
+    key = made(site, access, "read")["key"]
+    body = {"current_password": PASSWORD, "password": OTHER}
+    assert site.send("PUT", "/users/me/password", access, **body).status_code == 204
+    assert site.send("GET", "/users/me", key).status_code == 200
+    site.mails()
+    site.post("/auth/forgot-password", email="ann@example.org")
+    token = site.token("reset_password")
+    assert site.post("/auth/reset-password", token=token, password=PASSWORD).status_code == 204
+    (mail,) = site.mails()
+    assert (mail.template, mail.values) == ("password_changed", {"by_mail": True})
+    until(lambda: site.send("GET", "/users/me", key).status_code == 401, "refused", 1)
+    assert site.send("GET", KEYS, site.signed_in()["access_token"]).json() == {"items": []}
+
+
 def test_keys_open_what_their_scope_says_and_nothing_else(site: People) -> None:
     access = signed_in_as(site, "operator")
     reading, taking = (made(site, access, scope)["key"] for scope in ("read", "ingest"))
     me = site.send("GET", "/users/me", reading)
     assert me.json()["email"] == "ann@example.org"
+    settings = site.send("GET", "/users/me/settings", reading)
+    assert settings.json() == site.send("GET", "/users/me/settings", access).json()
     assert site.send("GET", INGESTED, taking).status_code == 200
     assert site.send("GET", INGESTED, access).status_code == 200
     told = refused(site.send("GET", INGESTED, reading), 403)
@@ -99,7 +134,8 @@ def test_a_key_never_exceeds_its_owner(site: People) -> None:
     for reach, role in enumerate(Role, 1):
         become(site, role)
         for place, scope in enumerate(order):
-            answer = site.post(KEYS, access, name="x", scopes=["read", scope])
+            body = {"name": "x", "scopes": ["read", scope], "password": PASSWORD}
+            answer = site.post(KEYS, access, **body)
             assert answer.status_code == (201 if place < reach else 403), (role, scope)
 
 
@@ -116,12 +152,12 @@ def test_what_cannot_be_a_key_is_refused(site: People) -> None:
         ({"owner_id": "x"}, 400, "/body"),
         ({"hash": "x"}, 400, "/body"),
     ):
-        body: dict[str, Any] = {"name": "x", "scopes": ["read"]} | wrong
+        body: dict[str, Any] = {"name": "x", "scopes": ["read"], "password": PASSWORD} | wrong
         refused(site.post(KEYS, access, **body), status, pointer)
     assert site.send("GET", KEYS, access).json() == {"items": []}
     for _ in range(MOST):
         made(site, access, "read")
-    refused(site.post(KEYS, access, name="x", scopes=["read"]), 409)
+    refused(site.post(KEYS, access, name="x", scopes=["read"], password=PASSWORD), 409)
 
 
 def test_nobody_sees_or_ends_anothers_keys(site: People) -> None:
@@ -254,7 +290,7 @@ def test_of_many_at_once_no_more_than_allowed_are_made(site: People) -> None:
         transport = httpx.ASGITransport(site.app)
         head = {"authorization": f"Bearer {access}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            body = {"name": "x", "scopes": ["read"]}
+            body = {"name": "x", "scopes": ["read"], "password": PASSWORD}
             asked = (client.post(f"/api/v1{KEYS}", json=body, headers=head) for _ in range(8))
             return [answer.status_code for answer in await asyncio.gather(*asked)]
 

@@ -133,12 +133,15 @@ def wrong(found: Canaries, access: str) -> None:
 
 def walk(found: Canaries) -> str:
     """Through everything that works; an access token."""
-    ask, site = found.ask, found.site
+    ask, site, secret = found.ask, found.site, found.secret
     ask("POST", "/auth/register", email=ANN, password=FIRST)
     found.secrets["link to verify"] = token = site.token("verify_address")
-    ask("POST", "/auth/verify-email", token=token, due=("address",))
+    ask("POST", "/auth/verify-email", token=token, password=secret("wrong for the link"))
+    ask("POST", "/auth/verify-email", token=token, password=FIRST, due=("address",))
     access = tokens_of(found)
-    found.learn(ask("POST", "/users/me/api-keys", access, name="x", scopes=["read"]), "key")
+    body: dict[str, Any] = {"name": "x", "scopes": ["read"]}
+    ask("POST", "/users/me/api-keys", access, **body, password=secret("wrong for a key"))
+    found.learn(ask("POST", "/users/me/api-keys", access, **body, password=FIRST), "key")
     (key,) = (value for name, value in found.secrets.items() if name.startswith("key "))
     ask("GET", "/users/me", key, due=("address",))
     ask("POST", "/auth/forgot-password", email=ANN)
@@ -146,12 +149,12 @@ def walk(found: Canaries) -> str:
     found.secrets["link to reset"] = token = str(letters[-1].values["token"])
     ask("POST", "/auth/reset-password", token=token, password=SECOND)
     access = tokens_of(found, password=SECOND)
-    body: dict[str, Any] = {"current_password": SECOND, "password": FIRST}
+    body = {"current_password": SECOND, "password": FIRST}
     ask("PUT", "/users/me/password", access, **body)
     begun = ask("POST", "/users/me/totp", access, password=FIRST)
-    secret = found.learn(begun, "secret", "uri")["secret"]
+    of_totp = found.learn(begun, "secret", "uri")["secret"]
     found.seen[-1][1].add("address")
-    found.learn(ask("PUT", "/users/me/totp", access, code=code(secret, -1)), "recovery_codes")
+    found.learn(ask("PUT", "/users/me/totp", access, code=code(of_totp, -1)), "recovery_codes")
     return tokens_of(found, code=next(v for n, v in found.secrets.items() if "recovery" in n))
 
 

@@ -27,3 +27,13 @@ def test_every_link_of_a_mail_leads_to_a_page(site: People) -> None:
         assert "unsafe" not in answer.headers["content-security-policy"]
         assert f'"{path}": {{' in answer.text
         assert routes[f"POST /api/v1/auth{path}"].who == "public"
+
+
+def test_the_page_asks_for_the_password_of_a_registration_only(site: People) -> None:
+    """`&password` behind the token, in the one mail whose link takes a password that is known already."""
+    with_password = {
+        path.name for path in FOLDER.glob("*.txt") if "token }}&password\n" in path.read_text()
+    }
+    assert with_password == {"verify_address.txt"}
+    page = site.client.get("/verify-email").text
+    assert 'if (told.has("password")) page.fields.push(chosen);' in page

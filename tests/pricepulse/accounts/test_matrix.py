@@ -22,7 +22,7 @@ from pricepulse.accounts.tables import Account
 from pricepulse.openapi import document
 from tests.command import until
 from tests.databases import Databases
-from tests.people import People, people
+from tests.people import PASSWORD, People, people
 from tests.pricepulse.accounts.test_tokens import our_key, parts, signed
 
 ANN, BOB = "ann@example.org", "bob@example.org"
@@ -69,7 +69,8 @@ class Matrix:
 
 
 def made_key(site: People, access: str, *scopes: Scope) -> dict[str, Any]:
-    found: dict[str, Any] = site.post("/users/me/api-keys", access, name="x", scopes=scopes).json()
+    body = {"name": "x", "scopes": scopes, "password": PASSWORD}
+    found: dict[str, Any] = site.post("/users/me/api-keys", access, **body).json()
     return found
 
 

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import re
 import time
 from typing import Any
 
 import argon2
 import pytest
 from sqlalchemy import func, select, update
+from sqlalchemy import text as sql
 
 from pricepulse import log
 from pricepulse.accounts import totp
+from pricepulse.accounts.passwords import Hasher
 from pricepulse.accounts.tables import Account, RecoveryCode, now
+from pricepulse.errors import UnavailableError
 from pricepulse.sealing import Sealer
 from pricepulse.store import Base
 from tests.command import until
@@ -144,6 +148,8 @@ def test_a_second_factor_is_asked_for_and_each_code_is_good_once(site: People) -
     site.signed_in()  # not proven yet: not asked for
     secret, recovery = with_second_factor(site, mine)
     assert len(set(recovery)) == 10
+    # 24 characters of 5 bits: from 112 bits on a code needs no slow hash (SP 800-63B-4, 3.1.2.2).
+    assert all(re.fullmatch(r"([A-Z2-7]{4}-){5}[A-Z2-7]{4}", each) for each in recovery)
     refused(site.post("/auth/refresh", refresh_token=other["refresh_token"]), 401)
     refused(site.post("/users/me/totp", mine, password=PASSWORD), 409)
 
@@ -162,6 +168,20 @@ def test_a_second_factor_is_asked_for_and_each_code_is_good_once(site: People) -
         sealed = db.scalars(select(Account.totp)).one()
     assert sealed
     assert secret.encode() not in sealed
+
+
+def test_a_second_factor_that_is_not_proven_in_time_is_forgotten(
+    site: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its owner gave up: weeks later nobody who has stolen a session guesses at it."""
+    site.registered()
+    access = site.signed_in()["access_token"]
+    monkeypatch.setattr(totp, "PENDING_SECONDS", -1)
+    secret = site.post("/users/me/totp", access, password=PASSWORD).json()["secret"]
+    told = refused(site.send("PUT", "/users/me/totp", access, code=code(secret)), 409)
+    assert "within 10 minutes" in told["detail"]
+    monkeypatch.setattr(totp, "PENDING_SECONDS", 600)
+    with_second_factor(site, access)
 
 
 def test_beside_a_second_factor_a_password_may_be_shorter(site: People) -> None:
@@ -191,6 +211,27 @@ def test_an_outdated_hash_is_made_anew_at_sign_in(site: People) -> None:
         assert "m=47104,t=2,p=1" in db.scalars(select(Account.password_hash)).one()
 
 
+def test_making_a_hash_anew_holds_nobody_up(site: People, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another writes while it is made; and a line that is too long does not turn a right password away."""
+    site.registered()
+    weak = argon2.PasswordHasher(memory_cost=1024, time_cost=1, parallelism=1).hash(PASSWORD)
+    outdated = update(Account).values(password_hash=weak)
+    with site.database.begin() as db:
+        db.execute(outdated)
+
+    async def writes(*_: Any) -> str:
+        with site.database.begin() as db:
+            if db.get_bind().dialect.name == "postgresql":
+                db.execute(sql("SET LOCAL lock_timeout = '1s'"))
+            else:
+                db.execute(sql("PRAGMA busy_timeout = 1000"))
+            db.execute(outdated)
+        raise UnavailableError("the line is too long", retry_after=1)
+
+    monkeypatch.setattr(Hasher, "hash", writes)
+    site.signed_in()
+
+
 def test_a_disabled_account_is_no_account(site: People) -> None:
     site.registered()
     site.signed_in()
@@ -211,10 +252,10 @@ def test_secrets_appear_nowhere(
     log.quieten()
     site.post("/auth/register", email="ann@example.org", password=canary)
     link = site.token("verify_address")
-    site.post("/auth/verify-email", token=link)
+    site.verified(link, canary)
     tokens = site.signed_in(password=canary)
     answers: list[Any] = [
-        site.post("/auth/verify-email", token=link),
+        site.verified(link, canary),
         site.post("/auth/login", email="ann@example.org", password=canary + "x"),
         site.post("/auth/login", email="ann@example.org", password=canary, code=canary),
         site.post("/auth/login", email=canary, password=canary),

@@ -14,7 +14,7 @@ from sqlalchemy import func, select, update
 from pricepulse.accounts import oauth_state, oidc, totp
 from pricepulse.accounts.tables import Account, Identity, OAuthReturn, Session, now
 from tests.people import OTHER, PASSWORD, People, people, refused
-from tests.providers import CLIENT, PLAIN_SECRET, OwnProvider, signed_in_at_nanoidp
+from tests.providers import CLIENT, PLAIN_SECRET, SECRET, OwnProvider, signed_in_at_nanoidp
 from tests.sign_in import Visit, query_of, signs_in
 
 
@@ -186,7 +186,7 @@ def test_who_registered_somebody_elses_address_before_gains_nothing(
     door.post("/auth/register", email="ann@example.org", password=OTHER)
     of_attacker = door.token("verify_address")
     assert me(door, signs_in(door, "own", own))["email"] == "ann@example.org"
-    refused(door.post("/auth/verify-email", token=of_attacker), 422, "/body/token")
+    refused(door.verified(of_attacker, OTHER), 422, "/body/token")
     refused(door.post("/auth/login", email="ann@example.org", password=OTHER), 401)
 
 
@@ -251,6 +251,29 @@ def test_the_second_factor_is_asked_for_all_the_same(door: People, own: OwnProvi
     )
     refused(visit.exchange(code), 401)
     assert door.audit()[-1] == "session.refused"
+
+
+@pytest.mark.parametrize("linked", [True, False])
+def test_its_codes_are_guessed_no_faster_than_at_sign_in(
+    database: str, tmp_path: Path, own: OwnProvider, linked: bool
+) -> None:
+    given = {f"oidc_own_{name}": value for name, value in (
+        ("issuer", own.issuer), ("client_id", CLIENT), ("client_secret", SECRET),
+        ("trust_email", "true"),
+    )}  # fmt: skip
+    with people(database, tmp_path, sign_in_limit=3, **given) as site:
+        site.registered()
+        if linked:
+            assert signs_in(site, "own", own).status_code == 200
+        with site.database.begin() as db:
+            sealed = site.app.state["sealer"].seal("totp", totp.new_secret())
+            db.execute(update(Account).values(totp=sealed))
+        # Without a code nothing is guessed.
+        assert [signs_in(site, "own", own).status_code for _ in range(4)] == [401] * 4
+        tried = [signs_in(site, "own", own, second_factor="000000") for _ in range(4)]
+        assert [each.status_code for each in tried] == [401] * 3 + [429]
+        body = {"email": "ann@example.org", "password": PASSWORD}
+        refused(site.post("/auth/login", **body), 429)
 
 
 def test_a_disabled_account_stays_out(door: People, own: OwnProvider) -> None:

@@ -27,8 +27,8 @@ def test_an_account_begins_with_the_link(site: People) -> None:
     assert accounts(site) == 0
     refused(site.post("/auth/login", email="ann@example.org", password=PASSWORD), 401)
     token = site.token("verify_address")
-    assert site.post("/auth/verify-email", token=token).json() == {"email": "Ann@example.org"}
-    refused(site.post("/auth/verify-email", token=token), 422, "/body/token")
+    assert site.verified(token).json() == {"email": "Ann@example.org"}
+    refused(site.verified(token), 422, "/body/token")
     tokens = site.signed_in("aNN@EXAMPLE.ORG")
     me = site.send("GET", "/users/me", tokens["access_token"]).json()
     assert (me["email"], me["name"], me["role"]) == ("Ann@example.org", "Ann", "user")
@@ -37,7 +37,7 @@ def test_an_account_begins_with_the_link(site: People) -> None:
 
 def test_a_second_registration_looks_the_same_and_tells_only_the_owner(site: People) -> None:
     first = site.post("/auth/register", email="ann@example.org", password=PASSWORD)
-    site.post("/auth/verify-email", token=site.token("verify_address"))
+    site.verified()
     again = site.post("/auth/register", email="ANN@example.org", password=OTHER)
     assert (again.status_code, again.json()) == (first.status_code, first.json())
     (mail,) = site.mails()
@@ -46,18 +46,35 @@ def test_a_second_registration_looks_the_same_and_tells_only_the_owner(site: Peo
 
 
 def test_of_two_registrations_of_one_address_one_account_comes(site: People) -> None:
-    """Each link makes what was asked for with it: who registers somebody else's address gains nothing."""
     for password in (OTHER, PASSWORD):
         assert (
             site.post("/auth/register", email="ann@example.org", password=password).status_code
             == 202
         )
     of_thief, of_owner = (str(mail.values["token"]) for mail in site.mails())
-    assert site.post("/auth/verify-email", token=of_owner).status_code == 200
-    refused(site.post("/auth/verify-email", token=of_thief), 422, "/body/token")
+    assert site.verified(of_owner).status_code == 200
+    refused(site.verified(of_thief, OTHER), 422, "/body/token")
     assert accounts(site) == 1
     site.signed_in()
     refused(site.post("/auth/login", email="ann@example.org", password=OTHER), 401)
+
+
+def test_who_registers_somebody_elses_address_gains_nothing(site: People) -> None:
+    """The owner opens the stranger's link, which looks like the one that she waits for."""
+    site.post("/auth/register", email="ann@example.org", password=OTHER)
+    of_thief = site.token("verify_address")
+    site.post("/auth/register", email="ann@example.org", password=PASSWORD)
+    of_owner = site.token("verify_address")
+    for password in (PASSWORD, ""):
+        told = refused(site.verified(of_thief, password), 422, "/body/password")
+        assert "the password that was given when the account was asked for" in told["detail"]
+    refused(site.post("/auth/verify-email", token=of_thief), 422, "/body/password")
+    assert accounts(site) == 0
+    # A slip of the hand uses nothing up.
+    refused(site.verified(of_owner, PASSWORD + "x"), 422, "/body/password")
+    assert site.verified(of_owner).status_code == 200
+    refused(site.post("/auth/login", email="ann@example.org", password=OTHER), 401)
+    site.signed_in()
 
 
 def test_registrations_at_once_are_one_account(site: People) -> None:
@@ -74,7 +91,8 @@ def test_registrations_at_once_are_one_account(site: People) -> None:
 
     body = {"email": "ann@example.org", "password": PASSWORD}
     assert call([body] * 4, "/api/v1/auth/register") == [202] * 4
-    tokens = [{"token": str(mail.values["token"])} for mail in site.mails()]
+    given = {"password": PASSWORD}
+    tokens = [given | {"token": str(mail.values["token"])} for mail in site.mails()]
     assert call(tokens, "/api/v1/auth/verify-email") == [200, 422, 422, 422]
     assert accounts(site) == 1
 
@@ -83,8 +101,7 @@ def test_a_link_expires(site: People) -> None:
     site.post("/auth/register", email="ann@example.org", password=PASSWORD)
     with site.database.begin() as db:
         db.execute(update(Link).values(expires_at=now() - timedelta(seconds=1)))
-    answer = site.post("/auth/verify-email", token=site.token("verify_address"))
-    refused(answer, 422, "/body/token")
+    refused(site.verified(), 422, "/body/token")
 
 
 BAD_PASSWORDS = {
@@ -141,7 +158,7 @@ def test_what_is_no_address_is_refused(site: People) -> None:
 def test_a_domain_that_looks_like_another_is_another(site: People) -> None:
     site.registered()
     site.post("/auth/register", email="ann@exаmple.org", password=PASSWORD)  # a Cyrillic а
-    site.post("/auth/verify-email", token=site.token("verify_address"))
+    site.verified()
     with site.database.begin(write=False) as db:
         emails = set(db.scalars(select(Account.email)))
     assert emails == {"ann@example.org", "ann@xn--exmple-4nf.org"}

@@ -151,32 +151,93 @@ def test_a_stolen_session_does_not_guess_the_password(site: Throttled) -> None:
     assert site.sign_in(HOME) == 200
 
 
+def test_a_password_of_a_registration_is_guessed_as_slowly(site: Throttled) -> None:
+    site.ask(AWAY, "/auth/register", email=ANN, password=PASSWORD)
+    token = site.token("verify_address")
+
+    def tried(number: int, password: str) -> int:
+        place, address = f"203.0.113.{number}", "/auth/verify-email"
+        return site.ask(place, address, token=token, password=password)[0].status_code
+
+    assert [tried(number, OTHER) for number in range(LIMIT)] == [422] * LIMIT
+    assert tried(LIMIT, PASSWORD) == 429
+
+
+def test_a_changed_password_is_counted_before_it_costs_a_hash(
+    site: Throttled, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.registered()
+    access = site.signed_in()["access_token"]
+    hashes = []
+    hash_of = Hasher.hash
+
+    async def counted(self: Hasher, password: str) -> str:
+        hashes.append(password)
+        return await hash_of(self, password)
+
+    monkeypatch.setattr(Hasher, "hash", counted)
+    body = {"current_password": OTHER, "password": "new words that are quiet"}
+    tries = [site.send("PUT", "/users/me/password", access, **body) for _ in range(LIMIT + 1)]
+    assert [each.status_code for each in tries] == [422] * LIMIT + [429]
+    assert hashes == []
+
+
+def test_a_code_that_switches_the_second_factor_on_is_guessed_as_slowly(site: Throttled) -> None:
+    site.registered()
+    access = site.signed_in()["access_token"]
+    site.post("/users/me/totp", access, password=PASSWORD)
+    tries = [site.send("PUT", "/users/me/totp", access, code="000000") for _ in range(LIMIT + 1)]
+    assert [each.status_code for each in tries] == [422] * LIMIT + [429]
+
+
 def test_a_mailbox_is_not_filled(site: Throttled) -> None:
     site.registered()
     for email in (ANN, BOB):
         found = [
             site.ask(f"203.0.113.{number}", "/auth/forgot-password", email=email)[0].status_code
-            for number in range(MAILBOX.quota)
+            for number in range(MAILBOX)
         ]
-        (last,) = site.ask(AWAY, "/auth/register", email=email.upper(), password=PASSWORD)
-        assert [*found, last.status_code] == [202] * MAILBOX.quota + [429]
-        assert len(site.mails()) == MAILBOX.quota
-    access = site.signed_in()["access_token"]
-    answer = site.send("PUT", "/users/me/email", access, email=BOB, password=PASSWORD)
-    refused(answer, 429)
+        (last,) = site.ask(AWAY, "/auth/forgot-password", email=email.upper())
+        assert [*found, last.status_code] == [202] * MAILBOX + [429]
+        assert len(site.mails()) == MAILBOX
+
+
+def test_nobody_spends_the_mails_that_are_the_way_back_in(site: Throttled) -> None:
+    """What uses up an owner's mails with a link to a new password has put such links into the mailbox."""
+    site.registered()
+    site.registered(BOB)
+    bob = site.signed_in(BOB)["access_token"]
+    asked = [
+        site.ask(f"203.0.113.{number}", "/auth/register", email=ANN, password=OTHER)[0].status_code
+        for number in range(MAILBOX + 1)
+    ]
+    assert asked == [202] * MAILBOX + [429]
+    body = {"email": ANN, "password": PASSWORD}
+    tries = [site.send("PUT", "/users/me/email", bob, **body) for _ in range(MAILBOX + 1)]
+    assert [each.status_code for each in tries] == [202] * MAILBOX + [429]
+    for number in range(LIMIT):
+        site.sign_in(f"203.0.113.{number}", password=OTHER)
+    site.mails()
+    assert site.sign_in(AWAY) == 429
+    site.ask(AWAY, "/auth/forgot-password", email=ANN)
+    token = site.token("reset_password")
+    assert site.ask(AWAY, "/auth/reset-password", token=token, password=OTHER)[0].is_success
+    assert site.sign_in(AWAY, password=OTHER) == 200
 
 
 def test_accounts_and_keys_have_quotas_of_their_own(site: Throttled) -> None:
     site.registered()
     access = site.signed_in()["access_token"]
-    key = site.post("/users/me/api-keys", access, name="x", scopes=["read"]).json()["key"]
+    body = {"name": "x", "scopes": ["read"], "password": PASSWORD}
+    key = site.post("/users/me/api-keys", access, **body).json()["key"]
     for given, name in ((access, "account"), (key, "key")):
         for left in (999, 998):
             headers = site.send("GET", "/users/me", given).headers
             policies = headers["ratelimit-policy"].split(", ")
             assert policies == ['"client";q=1000;w=60', f'"{name}";q=1000;w=60']
             told_left = [int(each) for each in re.findall(r";r=(\d+)", headers["ratelimit"])]
-            assert left - 4 <= told_left[1] <= 999, name
+            # One comes back in 60 ms; to make the key took a hash, so the quota may be whole again.
+            assert left - 4 <= told_left[1] <= 1000, name
 
 
 def test_an_account_over_its_quota_waits_wherever_it_is(tmp_path: Path) -> None:

@@ -52,9 +52,11 @@ def walk(client: httpx.Client, data: Path) -> None:
     assert mail["to"] == EMAIL
     body = mail.get_body(("plain",))
     assert body
-    (token,) = set(re.findall(r"#token=(\S+)", body.get_content()))
+    (token,) = set(re.findall(r"/verify-email#token=(\S+)&password\s", body.get_content()))
     ask("POST", "/auth/login", 401, email=EMAIL, password=PASSWORD)
-    assert ask("POST", "/auth/verify-email", 200, token=token).json() == {"email": EMAIL}
+    ask("POST", "/auth/verify-email", 422, token=token)
+    made = ask("POST", "/auth/verify-email", 200, token=token, password=PASSWORD)
+    assert made.json() == {"email": EMAIL}
     tokens = ask("POST", "/auth/login", 200, email=EMAIL, password=PASSWORD).json()
     headers = {"authorization": f"Bearer {tokens['access_token']}"}
     assert ask("GET", "/users/me", 200).json()["name"] == "New User"
