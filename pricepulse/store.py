@@ -29,6 +29,9 @@ from sqlalchemy.types import TypeDecorator
 
 # A writer waits for its turn so long. SQLite lets one write at a time; a write takes 1 to 5 ms.
 BUSY_SECONDS = 10
+# Connections of a process. Readers and writers have their own: those who wait for the write lock must
+# not keep out whoever only reads, the gate among them. Of two writers on SQLite one writes.
+READERS, WRITERS, WRITERS_EMBEDDED = 6, 6, 2
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -72,16 +75,13 @@ class Base(AsyncAttrs, DeclarativeBase):
 
 
 class Store:
-    """One engine per process. Connections are made when they are needed, not here."""
+    """Two engines per process, to read and to write. Connections are made when they are needed, not here."""
 
     def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {"pool_size": 8, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
-        self.engine: AsyncEngine = create_async_engine(
-            driver(url, "aiosqlite"), **shared(options, url)
-        )
-        _prepare(self.engine.sync_engine)
+        self.engine = _engine(url, READERS)
         self._reading = async_sessionmaker(self.engine, expire_on_commit=False)
-        writing = self.engine.execution_options(begin="IMMEDIATE")
+        self._engine = _engine(url, WRITERS_EMBEDDED if is_embedded(url) else WRITERS)
+        writing = self._engine.execution_options(begin="IMMEDIATE")
         self._writing = async_sessionmaker(writing, expire_on_commit=False)
 
     @asynccontextmanager
@@ -90,7 +90,8 @@ class Store:
 
         `write`: on SQLite it takes the write lock with its first statement. Begun as a reader, it
         could not become a writer once somebody else has written: "database is locked", at once.
-        A handler that computes for long between reading and writing (Argon2) commits before it.
+        A handler that computes for long between reading and writing (Argon2) commits before it, and so
+        does one that asks for a second session: whoever holds a connection must not wait for another.
         """
         async with (self._writing if write else self._reading)() as session:
             yield session
@@ -98,6 +99,14 @@ class Store:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._engine.dispose()
+
+
+def _engine(url: str, connections: int) -> AsyncEngine:
+    options = {"pool_size": connections, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
+    engine = create_async_engine(driver(url, "aiosqlite"), **shared(options, url))
+    _prepare(engine.sync_engine)
+    return engine
 
 
 class Database:

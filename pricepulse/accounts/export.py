@@ -51,6 +51,7 @@ async def export_me(request: Request[Claims, Any, Any], me: Own, db: Db) -> Resp
 
     Only secrets are not in it: hashes of passwords, tokens and codes."""
     parts = await held_about(db, me)
+    await db.commit()  # gives the connection back, before another is asked for
     store: Store = request.app.state["store"]
     async with store.begin(write=True) as writing:  # a GET's own transaction only reads
         target = f"account:{me.id}"

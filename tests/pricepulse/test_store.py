@@ -109,6 +109,31 @@ def test_writers_wait_for_each_other(database: str) -> None:
     assert count(database) == 40
 
 
+def test_readers_do_not_wait_for_writers(tmp_path: Path) -> None:
+    """WAL lets them read; they must not wait for a connection either. PostgreSQL has no such queue."""
+    url = f"sqlite:///{tmp_path}/people.sqlite"
+    migrations.upgrade(url)
+
+    async def write(store: Store) -> None:
+        async with store.begin(write=True) as db:
+            await db.scalar(select(func.count()).select_from(Audit))
+
+    async def run() -> None:
+        store = Store(url)
+        lock = sqlite3.connect(tmp_path / "people.sqlite", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        writers = [asyncio.create_task(write(store)) for _ in range(12)]
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(5), store.begin(write=False) as db:
+            assert await db.scalar(select(func.count()).select_from(Audit)) == 0
+        assert not any(each.done() for each in writers)
+        lock.close()
+        await asyncio.gather(*writers)
+        await store.close()
+
+    asyncio.run(run())
+
+
 def test_the_audit_can_only_grow(database: str) -> None:
     opened = Database(database)
     with opened.begin() as db:
