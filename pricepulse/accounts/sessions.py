@@ -70,10 +70,10 @@ async def prolong(db: AsyncSession, request: Request[Any, Any, Any], given: str)
 
     A reuse ends the session: that is committed here, since the request ends with an error."""
     sealer: Sealer = request.app.state["sealer"]
-    row = await _token(db, given)
-    if row is None or row.issued_at < now() - IDLE:
+    session = await _session(db, given)
+    row = await _token(db, given) if session else None
+    if session is None or row is None or row.issued_at < now() - IDLE:
         return None
-    session = await db.get_one(Session, row.session_id)
     account = await db.get_one(Account, session.account_id)
     if session.expires_at < now() or account.disabled_at:
         return None
@@ -115,7 +115,13 @@ async def end(db: AsyncSession, *which: ColumnElement[bool]) -> int:
     return len(ids)
 
 
+async def _session(db: AsyncSession, token: str) -> Session | None:
+    """Locked, before the token is read: of several who show it at once, one makes the next and the others
+    find it made. `end` takes them in the same order, or PostgreSQL would have to end one of both."""
+    query = select(Session).join(RefreshToken, RefreshToken.session_id == Session.id)
+    mine = query.where(RefreshToken.hash == hashed(token))
+    return await db.scalar(mine.with_for_update(of=Session))
+
+
 async def _token(db: AsyncSession, token: str) -> RefreshToken | None:
-    # Locked: of several who show it at once, one makes the next and the others find it made.
-    query = select(RefreshToken).where(RefreshToken.hash == hashed(token)).with_for_update()
-    return await db.scalar(query)
+    return await db.get(RefreshToken, hashed(token))

@@ -18,8 +18,8 @@ from sqlalchemy import func, select, update
 
 from pricepulse.accounts.gate import LOOK_SECONDS
 from pricepulse.accounts.sessions import GRACE
-from pricepulse.accounts.tables import RefreshToken, Session, SigningKey, now
-from pricepulse.accounts.tokens import new_signing_key
+from pricepulse.accounts.tables import Account, RefreshToken, Session, SigningKey, new_id, now
+from pricepulse.accounts.tokens import hashed, new_signing_key, new_token
 from pricepulse.store import Store
 from tests.command import until
 from tests.people import OTHER, PASSWORD, People, refused
@@ -143,6 +143,39 @@ def test_fifty_refreshes_at_once_are_one_family(site: People) -> None:
         assert db.scalar(unused) == 1
     following = answers[0].json()["refresh_token"]
     assert site.post("/auth/refresh", refresh_token=following).status_code == 200
+
+
+def test_sign_out_and_refresh_at_once_do_not_block_each_other(site: People) -> None:
+    """Both lock the session first; in two orders PostgreSQL ends one of them after a second."""
+    site.registered()
+    tokens = [new_token("ppr_") for _ in range(30)]
+    with site.database.begin() as db:
+        account_id = db.scalars(select(Account.id)).one()
+        for token in tokens:
+            session = Session(id=new_id(), account_id=account_id, address="", agent="",
+                              expires_at=now() + timedelta(days=1))  # fmt: skip
+            db.add(session)
+            db.flush()
+            db.add(RefreshToken(hash=hashed(token), session_id=session.id))
+
+    async def at_once(token: str) -> list[int]:
+        transport = httpx.ASGITransport(site.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            asked = [
+                client.post(f"/api/v1/auth/{each}", json={"refresh_token": token})
+                for each in ("refresh", "logout", "refresh")
+            ]
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    began = time.monotonic()
+    with site.client.portal() as portal:
+        for token in tokens:
+            first, out, second = portal.call(at_once, token)
+            assert out == 204
+            assert {first, second} <= {200, 401}
+    assert time.monotonic() - began < 15
+    with site.database.begin(write=False) as db:
+        assert db.scalar(select(func.count()).select_from(Session)) == 0
 
 
 def test_a_lost_answer_locks_nobody_out(site: People) -> None:
