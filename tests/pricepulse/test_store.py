@@ -92,6 +92,20 @@ def test_sqlite_is_durable_and_keeps_foreign_keys(tmp_path: Path) -> None:
     assert told == ["wal", 2, 1]
 
 
+def test_sqlite_is_for_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "a.sqlite"
+    for old in (False, True):
+        if old:
+            for each in tmp_path.iterdir():
+                each.chmod(0o644)
+        database = Database(f"sqlite:///{file}")
+        with database.begin() as db:
+            db.connection().exec_driver_sql(f"CREATE TABLE t{int(old)} (a)")
+            modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+        assert modes == {"a.sqlite": 0o600, "a.sqlite-wal": 0o600, "a.sqlite-shm": 0o600}
+    database.close()
+
+
 def test_writers_wait_for_each_other(database: str) -> None:
     """40 transactions that read before they write, eight at a time: none is refused."""
 

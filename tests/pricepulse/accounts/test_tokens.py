@@ -7,6 +7,8 @@ import base64
 import hmac
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -284,3 +286,35 @@ def test_who_cannot_be_checked_does_not_get_in(own_site: People) -> None:
     assert "cannot be reached" in refused(a_second_later(), 503)["detail"]
     gate.store = there
     assert own_site.send("GET", "/users/me", access).status_code == 200
+
+
+def test_nor_does_who_is_waited_for_in_vain(
+    own_site: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database behind a route that is gone says nothing at all."""
+    own_site.registered()
+    access = own_site.signed_in()["access_token"]
+    gate = own_site.app.state["gate"]
+    monkeypatch.setattr(gate.looking, "seconds", 0.2)
+
+    @asynccontextmanager
+    async def silent(*, write: bool) -> AsyncIterator[None]:
+        await asyncio.sleep(3)
+        yield
+
+    there = gate.store.begin
+    monkeypatch.setattr(gate.store, "begin", silent)
+
+    def a_second_later() -> tuple[int, float]:
+        gate._read_at = float("-inf")
+        began = time.monotonic()
+        answer = own_site.client.get(
+            "/api/v1/users/me/api-keys", headers={"authorization": f"Bearer {access}"}
+        )
+        return answer.status_code, time.monotonic() - began
+
+    until(lambda: a_second_later()[0] == 503, "nobody gets in", 5)
+    # Nor does anybody wait for the same again.
+    assert sum(a_second_later()[1] for _ in range(10)) < 2
+    monkeypatch.setattr(gate.store, "begin", there)
+    until(lambda: a_second_later()[0] == 200, "it is there again", 10)
