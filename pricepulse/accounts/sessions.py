@@ -26,6 +26,9 @@ from pricepulse.sealing import Sealer
 
 PREFIX = "ppr_"
 GRACE = timedelta(seconds=10)
+# A token that has followed another is not followed itself before: so in GRACE there are few of a family.
+SOON = timedelta(seconds=1)
+MOST_HOPS = 12
 # Idle and absolute end. NIST SP 800-63B asks for 30 days at AAL1, and a price watcher is no bank.
 IDLE = timedelta(days=30)
 LONGEST = timedelta(days=90)
@@ -77,6 +80,8 @@ async def prolong(db: AsyncSession, request: Request[Any, Any, Any], given: str)
     account = await db.get_one(Account, session.account_id)
     if session.expires_at < now() or account.disabled_at:
         return None
+    if row.used_at is None and row.issued_at > now() - SOON and await _has_followed(db, session):
+        return issued(request, account, session, given)
     if row.used_at is None:
         follower = successor(sealer, given)
         row.used_at = session.last_used_at = now()
@@ -91,10 +96,12 @@ async def prolong(db: AsyncSession, request: Request[Any, Any, Any], given: str)
         return None
     # The newest of the family: its owner may have moved on already.
     token = given
-    while row is not None and row.used_at is not None:
+    for _ in range(MOST_HOPS):
         token = successor(sealer, token)
         row = await _token(db, token)
-    return issued(request, account, session, token) if row is not None else None
+        if row is None or row.used_at is None:
+            return issued(request, account, session, token) if row is not None else None
+    return None
 
 
 async def is_fresh(db: AsyncSession, session_id: str) -> bool:
@@ -121,6 +128,14 @@ async def _session(db: AsyncSession, token: str) -> Session | None:
     query = select(Session).join(RefreshToken, RefreshToken.session_id == Session.id)
     mine = query.where(RefreshToken.hash == hashed(token))
     return await db.scalar(mine.with_for_update(of=Session))
+
+
+async def _has_followed(db: AsyncSession, session: Session) -> bool:
+    """Whether the session has been prolonged before."""
+    used = select(RefreshToken.hash).where(
+        RefreshToken.session_id == session.id, RefreshToken.used_at.is_not(None)
+    )
+    return await db.scalar(used.limit(1)) is not None
 
 
 async def _token(db: AsyncSession, token: str) -> RefreshToken | None:

@@ -19,7 +19,7 @@ from joserfc.jwk import OctKey, RSAKey
 from sqlalchemy import func, select, update
 
 from pricepulse.accounts.gate import LOOK_SECONDS
-from pricepulse.accounts.sessions import GRACE
+from pricepulse.accounts.sessions import GRACE, SOON
 from pricepulse.accounts.tables import Account, RefreshToken, Session, SigningKey, new_id, now
 from pricepulse.accounts.tokens import hashed, new_signing_key, new_token
 from pricepulse.store import Store
@@ -318,3 +318,20 @@ def test_nor_does_who_is_waited_for_in_vain(
     assert sum(a_second_later()[1] for _ in range(10)) < 2
     monkeypatch.setattr(gate.store, "begin", there)
     until(lambda: a_second_later()[0] == 200, "it is there again", 10)
+
+
+def test_a_family_of_tokens_grows_slowly(site: People) -> None:
+    """Else whoever shows the first is a walk along all of them, with the write lock held."""
+    site.registered()
+    first = token = site.signed_in()["refresh_token"]
+    for _ in range(20):
+        answer = site.post("/auth/refresh", refresh_token=token)
+        assert answer.status_code == 200
+        token = answer.json()["refresh_token"]
+    with site.database.begin(write=False) as db:
+        assert (db.scalar(select(func.count()).select_from(RefreshToken)) or 0) <= 6
+    assert site.post("/auth/refresh", refresh_token=first).json()["refresh_token"] == token
+    earlier = {"issued_at": now() - SOON}
+    with site.database.begin() as db:
+        db.execute(update(RefreshToken).where(RefreshToken.used_at.is_(None)).values(earlier))
+    assert site.post("/auth/refresh", refresh_token=token).json()["refresh_token"] != token
