@@ -172,6 +172,22 @@ def test_many_exports_at_once_are_answered(own_site: People) -> None:
     assert own_site.audit().count("account.export") == 20
 
 
+def test_the_audit_in_it_has_an_end_and_what_changed_nothing_is_not_in_it(
+    own_site: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_site.registered()
+    access = own_site.signed_in()["access_token"]
+    for number in range(12):
+        own_site.send("PATCH", "/users/me", access, name=f"Ann {number // 2}")
+        own_site.send("PATCH", "/users/me/settings", access, theme="dark")
+    assert own_site.audit().count("account.profile") == 6
+    assert own_site.audit().count("account.settings") == 1
+    monkeypatch.setattr("pricepulse.accounts.export.MOST_AUDIT", 4)
+    answer = own_site.send("GET", "/users/me/export", access)
+    entries = json.loads(zipfile.ZipFile(io.BytesIO(answer.content)).read("audit.json"))
+    assert [each["action"] for each in entries] == own_site.audit()[-5:-1]
+
+
 def everything(db: Transaction) -> dict[str, list[str]]:
     return {
         name: [str(tuple(row)) for row in db.execute(select(each))] for name, each in TABLES.items()
