@@ -9,10 +9,11 @@ import time
 from datetime import UTC, datetime, timedelta
 from email.message import EmailMessage
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 import aiosmtplib
-from aiosmtplib import SMTPRecipientsRefused, SMTPResponseException
+from aiosmtplib import SMTPRecipientsRefused
 from sqlalchemy import delete, select, update
 
 from pricepulse.mail import KEPT_TRYING, OUTBOX, Mail, message, opened
@@ -25,10 +26,19 @@ log = logging.getLogger("pricepulse.mail")
 LOOK_SECONDS = 0.5  # an indexed look at an empty outbox takes 0.3 ms
 REST_SECONDS = 30  # after a failure of the database itself
 AT_ONCE = 20  # over one connection
-# Longer than 20 mails can take; whoever was killed with mails in hand leaves them for so long.
+# Whoever was killed with mails in hand leaves them for so long; no batch may take longer.
 LEASE = timedelta(minutes=3)
+BATCH_SECONDS = 120
 TIMEOUT_SECONDS = 8
 PORTS = {"smtp": 587, "smtps": 465, "smtp+plain": 25}
+
+
+class Ready(NamedTuple):
+    """A mail that can be sent. `to`: as it was given; headers are parsed."""
+
+    mail: Mail
+    to: str
+    made: EmailMessage
 
 
 class Delivery:
@@ -55,15 +65,17 @@ class Delivery:
             if db.scalar(select(Mail.id).where(Mail.due_at <= datetime.now(UTC)).limit(1)) is None:
                 return None
         mails = self._take()
-        messages = [(mail, made) for mail in mails if (made := self._made(mail))]
-        failed = self._send(messages) if messages else {}
-        for mail, _ in messages:
+        ready, failed = self._made(mails)
+        failed |= self._send(ready) if ready else {}
+        for mail in mails:
             if mail.id in failed:
                 self._again(mail, failed[mail.id])
-            elif not self._done(mail) and self.settings.smtp_url is None:
+        sent = [each.mail for each in ready if each.mail.id not in failed]
+        for mail in sent:
+            if not self._done(mail) and self.settings.smtp_url is None:
                 # Its account was deleted meanwhile (pricepulse.accounts.deletion).
                 _file(self.settings.data / OUTBOX, mail).unlink(missing_ok=True)
-        return f"{len(messages) - len(failed)} mails delivered, {len(failed)} not yet"
+        return f"{len(sent)} mails delivered, {len(failed)} not yet"
 
     def _take(self) -> list[Mail]:
         now = datetime.now(UTC)
@@ -75,23 +87,32 @@ class Delivery:
             db.execute(taken.values(due_at=now + LEASE, attempts=Mail.attempts + 1))
         return mails
 
-    def _made(self, mail: Mail) -> EmailMessage | None:
-        try:
-            return message(mail, opened(mail, self.sealer), self.settings)
-        except Unsealable:
-            log.error(  # noqa: TRY400 (a traceback says nothing more)
-                "mail %s was sealed with another PRICEPULSE_SECRET; it is given up", mail.id
-            )
-            self._done(mail)
-            return None
+    def _made(self, mails: list[Mail]) -> tuple[list[Ready], dict[str, Exception]]:
+        """What can be sent, and by id what could not be made."""
+        ready, failed = [], {}
+        for mail in mails:
+            try:
+                letter = opened(mail, self.sealer)
+                made = message(mail, letter, self.settings)
+                # Here once, where it costs one mail: a header may be set that cannot be written.
+                made.as_bytes()
+                ready.append(Ready(mail, letter.to, made))
+            except Unsealable:
+                log.error(  # noqa: TRY400 (a traceback says nothing more)
+                    "mail %s was sealed with another PRICEPULSE_SECRET; it is given up", mail.id
+                )
+                self._done(mail)
+            except Exception as error:  # whatever it is, the others must go out
+                failed[mail.id] = error
+        return ready, failed
 
-    def _send(self, messages: list[tuple[Mail, EmailMessage]]) -> dict[str, Exception]:
+    def _send(self, ready: list[Ready]) -> dict[str, Exception]:
         if self.settings.smtp_url is None:
-            for mail, made in messages:
-                _write(self.settings.data / OUTBOX, mail, made)
+            for each in ready:
+                _write(self.settings.data / OUTBOX, each.mail, each.made)
             return {}
         url = urlsplit(self.settings.smtp_url.reveal())
-        return asyncio.run(_send_all(url, messages))
+        return asyncio.run(_send_all(url, ready))
 
     def _again(self, mail: Mail, error: Exception) -> None:
         refused = isinstance(error, SMTPRecipientsRefused) and all(
@@ -115,13 +136,11 @@ class Delivery:
             return db.scalar(gone) is not None
 
 
-async def _send_all(
-    url: SplitResult, messages: list[tuple[Mail, EmailMessage]]
-) -> dict[str, Exception]:
+async def _send_all(url: SplitResult, ready: list[Ready]) -> dict[str, Exception]:
     """By id, what could not be delivered. One that is refused leaves the others their chance."""
     assert url.hostname
     failed: dict[str, Exception] = {}
-    waiting = {mail.id for mail, _ in messages}
+    waiting = {each.mail.id for each in ready}
     client = aiosmtplib.SMTP(
         hostname=url.hostname,
         port=url.port or PORTS[url.scheme],
@@ -134,12 +153,15 @@ async def _send_all(
         timeout=TIMEOUT_SECONDS,
     )
     try:
-        async with client:
-            for mail, made in messages:
+        async with asyncio.timeout(BATCH_SECONDS), client:
+            for mail, to, made in ready:
                 try:
-                    await client.send_message(made)
+                    # `to`: else the envelope would be what a parser makes of the header.
+                    await client.send_message(made, recipients=[to])
                     log.info("mail %s delivered", mail.id)
-                except (SMTPResponseException, SMTPRecipientsRefused) as error:
+                except OSError:  # the connection: the others would wait for it, too
+                    raise
+                except Exception as error:  # this mail, whatever it is
                     failed[mail.id] = error
                 waiting.discard(mail.id)
     except (aiosmtplib.SMTPException, OSError) as error:  # the connection, the login

@@ -141,7 +141,9 @@ class Edge:
         scheme = proto.rpartition(b",")[2].strip().lower().decode("latin-1")
         lines = [value for name, value in scope["headers"] if name == b"x-forwarded-for"]
         for each in reversed(b",".join(lines).decode("latin-1").split(",")):
-            host = each.strip() or host
+            if not (address := _address(each)):
+                break  # whoever wrote it, the proxy behind it is the last that is known
+            host = address
             if not self.trusted(host):
                 break
         return host[:64], scheme
@@ -313,6 +315,20 @@ class Exchange:
         head["headers"] = headers
         await self.transport(head)
         return packed
+
+
+def _address(forwarded: str) -> str:
+    """Without the port that some proxies write behind it: it is another one for every connection. Empty
+    where it is no address."""
+    text = forwarded.strip()
+    if text.startswith("["):
+        text = text[1:].partition("]")[0]
+    elif text.count(":") == 1:
+        text = text.partition(":")[0]
+    try:
+        return str(ip_address(text))
+    except ValueError:
+        return ""
 
 
 def _mended(header: Header) -> Header:

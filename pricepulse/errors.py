@@ -255,7 +255,8 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
     if ours.status >= 500:
         # A request that found no data or no space is the operator's news, not a bug's traceback.
         bug = ours.status == 500
-        where = f"{request.scope['method']} {request.scope['path']}"
+        # As it was sent: decoded, a line's end in it would begin a line of somebody else's words.
+        where = f"{request.scope['method']} {instance(request.scope)}"
         log.error("%s: %s", where, error if bug else ours.detail, exc_info=error if bug else None)
     scope: Any = request.scope
     return Response(

@@ -19,12 +19,14 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from pricepulse.ratelimit import InMemory, Limit, Taken
 from pricepulse.sealing import Sealer
-from pricepulse.store import Base, Store, insert
+from pricepulse.store import Base, Patience, Store, insert
 
 PARTS = 50
 # What was taken and not spent until then is lost; a refusal is not asked about again before.
 HELD_SECONDS, REFUSED_SECONDS = 5.0, 1.0
 MOST_HELD = 100_000
+# A price waits no longer for being counted together.
+PATIENCE_SECONDS = 0.5
 log = logging.getLogger("pricepulse.limits")
 
 
@@ -52,19 +54,22 @@ class InDatabase:
         self.held: dict[bytes, Held] = {}
         self.alone = InMemory()
         self._asking = asyncio.Lock()
+        self._patience = Patience(PATIENCE_SECONDS)
         self._failed_at = float("-inf")
 
     async def take(self, limit: Limit, who: str) -> Taken:
         row = self._row(limit, who)
         if (taken := self._from_held(limit, row)) is not None:
             return taken
-        if time.monotonic() - self._failed_at < REFUSED_SECONDS:
-            return await self.alone.take(limit, who)
         try:
             # One at a time: of many requests at once, each would take a part, and most be lost.
             async with self._asking:
-                taken = self._from_held(limit, row)
-                return taken if taken is not None else await self._taken(limit, row, time.time())
+                if (taken := self._from_held(limit, row)) is not None:
+                    return taken
+                # Known only here: it may have failed while this one waited.
+                if time.monotonic() - self._failed_at > REFUSED_SECONDS:
+                    return await self._patience.wait(lambda: self._taken(limit, row, time.time()))
+            return await self.alone.take(limit, who)
         except (SQLAlchemyError, OSError) as error:
             # Prices must not depend on the database of accounts: each process counts for itself.
             log.error("limits cannot be counted together: %s", type(error).__name__)  # noqa: TRY400

@@ -8,10 +8,13 @@ and never a 201.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, contextmanager
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from litestar import Request
 from litestar.di import NamedDependency, Provide
@@ -27,8 +30,12 @@ from sqlalchemy.ext.asyncio import (
 from sqlalchemy.orm import DeclarativeBase, Session
 from sqlalchemy.types import TypeDecorator
 
+T = TypeVar("T")
 # A writer waits for its turn so long. SQLite lets one write at a time; a write takes 1 to 5 ms.
 BUSY_SECONDS = 10
+# Connections of a process. Readers and writers have their own: those who wait for the write lock must
+# not keep out whoever only reads, the gate among them. Of two writers on SQLite one writes.
+READERS, WRITERS, WRITERS_EMBEDDED = 6, 6, 2
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 
@@ -72,16 +79,14 @@ class Base(AsyncAttrs, DeclarativeBase):
 
 
 class Store:
-    """One engine per process. Connections are made when they are needed, not here."""
+    """Two engines per process, to read and to write. Connections are made when they are needed, not here."""
 
     def __init__(self, url: str) -> None:
-        options: dict[str, Any] = {"pool_size": 8, "max_overflow": 0, "pool_timeout": BUSY_SECONDS}
-        self.engine: AsyncEngine = create_async_engine(
-            driver(url, "aiosqlite"), **shared(options, url)
-        )
-        _prepare(self.engine.sync_engine)
+        _make_private(url)
+        self.engine = _engine(url, READERS)
         self._reading = async_sessionmaker(self.engine, expire_on_commit=False)
-        writing = self.engine.execution_options(begin="IMMEDIATE")
+        self._engine = _engine(url, WRITERS_EMBEDDED if is_embedded(url) else WRITERS)
+        writing = self._engine.execution_options(begin="IMMEDIATE")
         self._writing = async_sessionmaker(writing, expire_on_commit=False)
 
     @asynccontextmanager
@@ -90,7 +95,8 @@ class Store:
 
         `write`: on SQLite it takes the write lock with its first statement. Begun as a reader, it
         could not become a writer once somebody else has written: "database is locked", at once.
-        A handler that computes for long between reading and writing (Argon2) commits before it.
+        A handler that computes for long between reading and writing (Argon2) commits before it, and so
+        does one that asks for a second session: whoever holds a connection must not wait for another.
         """
         async with (self._writing if write else self._reading)() as session:
             yield session
@@ -98,12 +104,50 @@ class Store:
 
     async def close(self) -> None:
         await self.engine.dispose()
+        await self._engine.dispose()
+
+
+class Patience:
+    """Waits so long for work at the database, and while that hangs refuses what comes after it at once.
+
+    The work is left to itself: cancelled, its session would wait for the connection all the same."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._work: asyncio.Task[Any] | None = None
+
+    async def wait(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """What it gives; TimeoutError if not in time. One at a time: the caller holds a lock."""
+        if self._work is not None and not self._work.done():
+            raise TimeoutError("the database still does not answer")
+        self._work = task = asyncio.create_task(work())
+        # Whatever becomes of it when nobody waits any more, somebody has looked.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return await asyncio.wait_for(asyncio.shield(task), self.seconds)
+
+
+def _engine(url: str, connections: int) -> AsyncEngine:
+    options: dict[str, Any] = {
+        "pool_size": connections,
+        "max_overflow": 0,
+        "pool_timeout": BUSY_SECONDS,
+    }
+    options = shared(options, url)
+    if not is_embedded(url):
+        # Of requests only: a migration may take longer.
+        given = make_url(url).query.get("options", "")
+        limits = f"-c statement_timeout={BUSY_SECONDS * 1000} -c lock_timeout={BUSY_SECONDS * 1000}"
+        options["connect_args"] |= {"options": f"{limits} {given}".rstrip()}
+    engine = create_async_engine(driver(url, "aiosqlite"), **options)
+    _prepare(engine.sync_engine)
+    return engine
 
 
 class Database:
     """The same database for threads without an event loop: jobs, the command, migrations."""
 
     def __init__(self, url: str, *, foreign_keys: bool = True) -> None:
+        _make_private(url)
         options: dict[str, Any] = {"pool_size": 2, "max_overflow": 2, "pool_timeout": BUSY_SECONDS}
         self.engine: Engine = create_engine(driver(url, "pysqlite"), **shared(options, url))
         _prepare(self.engine, foreign_keys=foreign_keys)
@@ -117,6 +161,19 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _make_private(url: str) -> None:
+    """The file is its owner's: analysts read the warehouse beside it. SQLite gives what it makes with it,
+    -wal and -shm, the same mode."""
+    if not is_embedded(url):
+        return
+    path = Path(url.removeprefix("sqlite:///"))
+    with suppress(FileNotFoundError):  # the folder comes later
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
+            with suppress(FileNotFoundError):
+                each.chmod(0o600)
 
 
 def driver(url: str, sqlite: str) -> str:
@@ -138,7 +195,10 @@ def shared(options: dict[str, Any], url: str) -> dict[str, Any]:
     if is_embedded(url):
         # The wait for the write lock. isolation_level None: Python begins no transactions of its own.
         return options | {"connect_args": {"timeout": BUSY_SECONDS, "isolation_level": None}}
-    return options | {"pool_pre_ping": True}
+    # A server behind a route that is gone says nothing: neither a connection nor an answer may be waited
+    # for without an end (libpq's own words).
+    patience = {"connect_timeout": 5, "tcp_user_timeout": 10_000, "keepalives_idle": 10}
+    return options | {"pool_pre_ping": True, "connect_args": patience}
 
 
 def shown(url: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import ssl
 from collections.abc import Iterator
@@ -32,15 +33,20 @@ class MailServer:
     certificate: Path = Path()
     received: list[EmailMessage] = field(default_factory=list)
     encrypted: list[bool] = field(default_factory=list)
+    recipients: list[str] = field(default_factory=list)
     refusals: list[str] = field(default_factory=list)
+    seconds: float = 0  # that it takes for a mail
 
     async def handle_DATA(self, _: Any, session: Session, envelope: Envelope) -> str:  # noqa: N802
+        if self.seconds:
+            await asyncio.sleep(self.seconds)
         if self.refusals:
             return self.refusals.pop(0)
         content = cast("bytes", envelope.content)
         made = message_from_bytes(content, policy=policy.default)
         self.received.append(made)
         self.encrypted.append(session.ssl is not None)
+        self.recipients += envelope.rcpt_tos
         return "250 taken"
 
     async def handle_RCPT(  # noqa: N802

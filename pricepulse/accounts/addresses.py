@@ -22,9 +22,13 @@ class Address(msgspec.Struct, frozen=True):
 
         Before the @ only ASCII, after it punycode: a Cyrillic letter that looks like a Latin one can
         neither be a second account of the same look nor take a mail elsewhere than it seems (UTS 39).
+        An encoded word (RFC 2047) has no place in an address, but parsers of mail, Python's too, decode it there:
+        it would be another spelling of somebody's mailbox, or a header that cannot be made.
         Almost no server tells mailboxes apart by case, so the key is in lower case.
         """
         try:
+            if "=?" in text:
+                raise EmailNotValidError("an encoded word")
             # The domain is not looked up: an answer must not depend on, or tell of, somebody's DNS.
             # Nor must it be a public one: on an intranet mailboxes are at `host.internal`.
             found = validate_email(
@@ -35,7 +39,7 @@ class Address(msgspec.Struct, frozen=True):
                 globally_deliverable=False,
             )
         except (EmailNotValidError, UnicodeError) as error:
-            told = "is no address of mail, or has letters before the @ that are not ASCII"
+            told = "is no address of mail, or has letters before the @ that are not ASCII, or =?"
             raise UnprocessableError(f"email {told}", errors=[FieldError(pointer, told)]) from error
         email = f"{found.ascii_local_part}@{found.ascii_domain}"
         return cls(email, email.lower())

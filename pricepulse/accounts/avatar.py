@@ -53,9 +53,10 @@ async def set_avatar(request: Request[Claims, Any, Any], me: Own, db: Db) -> Sto
     path = pictures.path_of(request.app.state["settings"], AVATAR, digest)
     await asyncio.to_thread(pictures.store, path, picture)
     row = await db.get(Avatar, me.id, populate_existing=True) or Avatar(account_id=me.id)
-    row.hash, row.changed_at = digest, now()
-    db.add(row)
-    audit.record(db, "account.avatar", f"account:{me.id}", request=request, actor=me.id)
+    if row.hash != digest:
+        row.hash, row.changed_at = digest, now()
+        db.add(row)
+        audit.record(db, "account.avatar", f"account:{me.id}", request=request, actor=me.id)
     return Stored(digest)
 
 

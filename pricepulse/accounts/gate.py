@@ -19,11 +19,13 @@ from sqlalchemy import select
 from pricepulse.accounts.keys import KeysInUse, KnownKey
 from pricepulse.accounts.tables import EndedSession, SigningKey, now
 from pricepulse.accounts.tokens import ACCESS_SECONDS, BadToken, Claims, Keyring, new_signing_key
+from pricepulse.errors import UnavailableError
 from pricepulse.sealing import Sealer, Unsealable
-from pricepulse.store import Store
+from pricepulse.store import Patience, Store
 
 LOOK_SECONDS = 0.4
 STALE_SECONDS = 0.9
+PATIENCE_SECONDS = 3.0
 # Tokens of sessions that ended earlier have expired.
 REMEMBERED = timedelta(seconds=ACCESS_SECONDS + 60)
 # A row may become visible so long after its time: transactions last, and clocks differ.
@@ -43,6 +45,7 @@ class Gate:
         self._read_until: datetime | None = None
         self._read_at = float("-inf")
         self._reading = asyncio.Lock()
+        self.looking = Patience(PATIENCE_SECONDS)
 
     async def check(self, token: str) -> Claims:
         """The claims of an access token that is good now. BadToken says why it is not."""
@@ -65,18 +68,25 @@ class Gate:
         async with self._reading:
             if time.monotonic() - self._read_at < LOOK_SECONDS / 2:
                 return  # somebody else has just done it
-            started, at = time.monotonic(), now()
-            since = (self._read_until - OVERLAP) if self._read_until else at - REMEMBERED
-            async with self.store.begin(write=False) as db:
-                query = select(EndedSession.id, EndedSession.at).where(EndedSession.at > since)
-                ended = (await db.execute(query)).all()
-                keys = [key for key in await db.scalars(select(SigningKey)) if self._opens(key)]
-                await self.api_keys.renew(db)
-            self.ended |= {row.id: row.at for row in ended}
-            if len(self.ended) > len(ended):
-                self.ended = {i: when for i, when in self.ended.items() if when > at - REMEMBERED}
-            self._take(keys, at)
-            self._read_until, self._read_at = at, started
+            try:
+                await self.looking.wait(self._read)
+            except TimeoutError as error:
+                told = "the database of accounts cannot be reached; send it again"
+                raise UnavailableError(told, retry_after=2) from error
+
+    async def _read(self) -> None:
+        started, at = time.monotonic(), now()
+        since = (self._read_until - OVERLAP) if self._read_until else at - REMEMBERED
+        async with self.store.begin(write=False) as db:
+            query = select(EndedSession.id, EndedSession.at).where(EndedSession.at > since)
+            ended = (await db.execute(query)).all()
+            keys = [key for key in await db.scalars(select(SigningKey)) if self._opens(key)]
+            await self.api_keys.renew(db)
+        self.ended |= {row.id: row.at for row in ended}
+        if len(self.ended) > len(ended):
+            self.ended = {i: when for i, when in self.ended.items() if when > at - REMEMBERED}
+        self._take(keys, at)
+        self._read_until, self._read_at = at, started
 
     async def follow(self) -> None:
         """Renews the view while the server runs."""

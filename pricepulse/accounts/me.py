@@ -137,9 +137,9 @@ async def change_me(
     request: Request[Claims, Any, Any], data: JSONBody[Profile], me: Own, db: Db
 ) -> Me:
     """Change the profile."""
-    if data.name is not UNSET:
+    if data.name is not UNSET and data.name != me.name:
         me.name = data.name
-    audit.record(db, "account.profile", f"account:{me.id}", request=request, actor=me.id)
+        audit.record(db, "account.profile", f"account:{me.id}", request=request, actor=me.id)
     return await Me.from_account(me, db)
 
 

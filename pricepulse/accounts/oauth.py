@@ -19,7 +19,7 @@ from msgspec import Meta
 
 from pricepulse import audit
 from pricepulse.access import public
-from pricepulse.accounts import identities, oauth_state, oidc
+from pricepulse.accounts import identities, oauth_state, oidc, throttle
 from pricepulse.accounts.oauth_state import Attempt, Brought, Ticket
 from pricepulse.accounts.outward import ProviderError
 from pricepulse.accounts.sessions import Tokens
@@ -130,18 +130,26 @@ async def callback(
     settings: Settings = request.app.state["settings"]
     store = request.app.state["store"]
     attempt = oauth_state.attempt_of(request, provider, oauth_state_ or "")
-    if attempt is None or not await oauth_state.claim(store, attempt):
+    if attempt is None:
+        return _back(settings, error="state")
+    # Anybody has a cookie of his own; a code of nonsense costs the provider a request and us its patience.
+    guess = await throttle.guess(request)
+    if not await oauth_state.claim(store, attempt):
         return _back(settings, error="state")
     try:
         await client.check_issuer(iss)
         if error == "access_denied":
             return _back(settings, error="denied")
         if error or not code:
-            raise ProviderError("the answer has no code")
+            # Nobody was asked, so this is not for the audit: whoever likes could fill it.
+            log.warning("sign-in with %s failed: the answer has no code", provider)
+            return _back(settings, error="refused")
         person = await client.person(code, attempt.asked(settings))
     except ProviderError as failed:
         return await _failed(request, provider, failed)
     kept = await oauth_state.keep(store, request.app.state["sealer"], attempt, person)
+    async with store.begin(write=True) as db:
+        await guess.was_right(db)
     linking = {"linking": provider} if attempt.account_id else {}
     return _back(settings, code=kept, **linking)
 

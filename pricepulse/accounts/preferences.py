@@ -96,6 +96,7 @@ async def change_settings(
     # Locked: two first changes at once would both insert.
     await lock(db, me)
     row = await preferences_of(db, me)
+    before = OwnSettings.from_row(row)
     for name in ("locale", "time_zone", "theme", "currency"):
         given = getattr(data, name)
         if given is not UNSET:
@@ -106,8 +107,9 @@ async def change_settings(
         row.locale = _canonical(data.locale)
     if data.privacy and data.privacy.keep_activity is not UNSET:
         row.keep_activity = data.privacy.keep_activity
-    db.add(row)
-    audit.record(db, "account.settings", f"account:{me.id}", request=request, actor=me.id)
+    if OwnSettings.from_row(row) != before:
+        db.add(row)
+        audit.record(db, "account.settings", f"account:{me.id}", request=request, actor=me.id)
     return OwnSettings.from_row(row)
 
 

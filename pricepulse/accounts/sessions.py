@@ -26,6 +26,9 @@ from pricepulse.sealing import Sealer
 
 PREFIX = "ppr_"
 GRACE = timedelta(seconds=10)
+# A token that has followed another is not followed itself before: so in GRACE there are few of a family.
+SOON = timedelta(seconds=1)
+MOST_HOPS = 12
 # Idle and absolute end. NIST SP 800-63B asks for 30 days at AAL1, and a price watcher is no bank.
 IDLE = timedelta(days=30)
 LONGEST = timedelta(days=90)
@@ -70,13 +73,15 @@ async def prolong(db: AsyncSession, request: Request[Any, Any, Any], given: str)
 
     A reuse ends the session: that is committed here, since the request ends with an error."""
     sealer: Sealer = request.app.state["sealer"]
-    row = await _token(db, given)
-    if row is None or row.issued_at < now() - IDLE:
+    session = await _session(db, given)
+    row = await _token(db, given) if session else None
+    if session is None or row is None or row.issued_at < now() - IDLE:
         return None
-    session = await db.get_one(Session, row.session_id)
     account = await db.get_one(Account, session.account_id)
     if session.expires_at < now() or account.disabled_at:
         return None
+    if row.used_at is None and row.issued_at > now() - SOON and await _has_followed(db, session):
+        return issued(request, account, session, given)
     if row.used_at is None:
         follower = successor(sealer, given)
         row.used_at = session.last_used_at = now()
@@ -91,10 +96,12 @@ async def prolong(db: AsyncSession, request: Request[Any, Any, Any], given: str)
         return None
     # The newest of the family: its owner may have moved on already.
     token = given
-    while row is not None and row.used_at is not None:
+    for _ in range(MOST_HOPS):
         token = successor(sealer, token)
         row = await _token(db, token)
-    return issued(request, account, session, token) if row is not None else None
+        if row is None or row.used_at is None:
+            return issued(request, account, session, token) if row is not None else None
+    return None
 
 
 async def is_fresh(db: AsyncSession, session_id: str) -> bool:
@@ -115,7 +122,21 @@ async def end(db: AsyncSession, *which: ColumnElement[bool]) -> int:
     return len(ids)
 
 
+async def _session(db: AsyncSession, token: str) -> Session | None:
+    """Locked, before the token is read: of several who show it at once, one makes the next and the others
+    find it made. `end` takes them in the same order, or PostgreSQL would have to end one of both."""
+    query = select(Session).join(RefreshToken, RefreshToken.session_id == Session.id)
+    mine = query.where(RefreshToken.hash == hashed(token))
+    return await db.scalar(mine.with_for_update(of=Session))
+
+
+async def _has_followed(db: AsyncSession, session: Session) -> bool:
+    """Whether the session has been prolonged before."""
+    used = select(RefreshToken.hash).where(
+        RefreshToken.session_id == session.id, RefreshToken.used_at.is_not(None)
+    )
+    return await db.scalar(used.limit(1)) is not None
+
+
 async def _token(db: AsyncSession, token: str) -> RefreshToken | None:
-    # Locked: of several who show it at once, one makes the next and the others find it made.
-    query = select(RefreshToken).where(RefreshToken.hash == hashed(token)).with_for_update()
-    return await db.scalar(query)
+    return await db.get(RefreshToken, hashed(token))

@@ -12,6 +12,7 @@ from urllib.parse import quote
 import pytest
 from sqlalchemy import select, update
 
+from jobs import deliver
 from jobs.deliver import Delivery
 from pricepulse.mail import Mail, post
 from pricepulse.sealing import Sealer
@@ -21,6 +22,14 @@ from tests.smtp import PASSWORD, USER, MailServer, mail_server
 
 SEALER = Sealer(b"a secret of the server")
 TOKEN = "canary-token"
+# What Python's parser of headers decodes; with the first three it raises.
+ENCODED = (
+    "=?utf-8?q??=@example.org",
+    "=?utf-8?b?!!!?=@example.org",
+    "=?utf-8?q?=0a?=@example.org",
+    "=?utf-8?q?=ff?=@example.org",
+    "=?utf-8?q?someone?=@example.org",
+)
 
 
 @pytest.fixture
@@ -124,6 +133,51 @@ def test_an_address_that_does_not_exist_is_given_up_and_holds_up_nobody(
     assert "is given up" in caplog.text
     assert "nobody@example.org" not in caplog.text
     assert TOKEN not in caplog.text
+
+
+def test_a_mail_that_cannot_be_made_holds_up_nobody(
+    server: MailServer, outbox: Outbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    delivery = outbox(url(server))
+    for address in (*ENCODED, "other@example.org"):
+        put(delivery, address)
+    assert delivery.run() == "3 mails delivered, 3 not yet"
+    assert server.recipients[-1] == "other@example.org"
+    assert len(waiting(delivery.database)) == 3
+    assert delivery.run() is None
+    make_due(delivery, created_at=datetime.now(UTC) - timedelta(hours=25))
+    assert delivery.run() == "0 mails delivered, 3 not yet"
+    assert waiting(delivery.database) == []
+    assert "example.org" not in caplog.text
+
+
+def test_neither_does_one_that_cannot_be_written(outbox: Outbox, tmp_path: Path) -> None:
+    delivery = outbox()
+    for address in (*ENCODED, "other@example.org"):
+        put(delivery, address)
+    assert delivery.run() == "3 mails delivered, 3 not yet"
+    assert len(list((tmp_path / "outbox").glob("*.eml"))) == 3
+    assert len(waiting(delivery.database)) == 3
+
+
+def test_a_slow_server_is_left_before_the_lease_ends(
+    server: MailServer, outbox: Outbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another machine would send them, too."""
+    assert deliver.LEASE.total_seconds() > deliver.BATCH_SECONDS + 2 * deliver.TIMEOUT_SECONDS
+    delivery = outbox(url(server))
+    for number in range(6):
+        put(delivery, f"a{number}@example.org")
+    server.seconds = 0.3
+    with monkeypatch.context() as patch:
+        patch.setattr(deliver, "BATCH_SECONDS", 0.7)
+        delivery.run()
+    assert len(waiting(delivery.database)) >= 3
+    server.seconds = 0
+    make_due(delivery)
+    delivery.run()
+    assert set(server.recipients) == {f"a{number}@example.org" for number in range(6)}
+    assert waiting(delivery.database) == []
 
 
 def test_a_mail_is_given_up_after_a_day(outbox: Outbox) -> None:

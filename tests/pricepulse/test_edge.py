@@ -331,6 +331,11 @@ def test_the_limit_is_told_and_kept(tmp_path: Path) -> None:
         ("1.1.1.1, 198.51.100.9", "198.51.100.9"),
         ("1.1.1.1, 198.51.100.9, 10.0.0.2", "198.51.100.9"),
         ("", "10.0.0.1"),
+        ("1.1.1.1, 198.51.100.9:50001", "198.51.100.9"),
+        ("[2001:db8::1]:50001", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("unknown", "10.0.0.1"),
+        ("1.1.1.1, _hidden, 10.0.0.2", "10.0.0.2"),
     ],
 )
 def test_forwarded_addresses_of_trusted_proxies(tmp_path: Path, forwarded: str, host: str) -> None:

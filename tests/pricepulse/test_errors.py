@@ -268,6 +268,14 @@ def test_no_build_yet(client: TestClient[Any]) -> None:
     assert answer.headers["retry-after"] == "5"
 
 
+def test_nobody_writes_lines_into_the_log(
+    client: TestClient[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    client.get("/api/v1/raise/bug%0A2026-11-23 INFO pricepulse.audit: forged")
+    assert caplog.messages
+    assert not any("\n2026" in each for each in caplog.messages)
+
+
 def test_the_ingest_key(tmp_path: Path) -> None:
     with TestClient(app_with(tmp_path)) as client:
         told = problem(client.post("/api/v1/guarded"), 401, "unauthorized")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import sqlite3
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import func, select, update
 
+from pricepulse import migrations
 from pricepulse.ratelimit import Counters, InMemory, Limit, client_key
 from pricepulse.sealing import Sealer
 from pricepulse.shared_counters import Counter, InDatabase
@@ -132,3 +135,21 @@ def test_without_the_database_each_counts_for_itself() -> None:
         return [(await counters.take(SMALL, "ann")).wait > 0 for _ in range(6)]
 
     assert counting(gone, "database", work) == [False] * 5 + [True]
+
+
+def test_a_database_that_hangs_holds_up_nobody(tmp_path: Path) -> None:
+    """Not one after another, either: a public price is behind each of these."""
+    url = f"sqlite:///{tmp_path}/people.sqlite"
+    migrations.upgrade(url)
+
+    async def work(_: Store, counters: Counters) -> list[bool]:
+        lock = sqlite3.connect(tmp_path / "people.sqlite", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        async with asyncio.timeout(3):
+            asked = [counters.take(SMALL, f"client {number}") for number in range(20)]
+            taken = [each.wait > 0 for each in await asyncio.gather(*asked)]
+            taken += [(await counters.take(SMALL, "ann")).wait > 0 for _ in range(6)]
+        lock.close()
+        return taken
+
+    assert counting(url, "database", work) == [False] * 25 + [True]

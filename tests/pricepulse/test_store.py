@@ -92,6 +92,20 @@ def test_sqlite_is_durable_and_keeps_foreign_keys(tmp_path: Path) -> None:
     assert told == ["wal", 2, 1]
 
 
+def test_sqlite_is_for_its_owner_only(tmp_path: Path) -> None:
+    file = tmp_path / "a.sqlite"
+    for old in (False, True):
+        if old:
+            for each in tmp_path.iterdir():
+                each.chmod(0o644)
+        database = Database(f"sqlite:///{file}")
+        with database.begin() as db:
+            db.connection().exec_driver_sql(f"CREATE TABLE t{int(old)} (a)")
+            modes = {each.name: each.stat().st_mode & 0o777 for each in tmp_path.iterdir()}
+        assert modes == {"a.sqlite": 0o600, "a.sqlite-wal": 0o600, "a.sqlite-shm": 0o600}
+    database.close()
+
+
 def test_writers_wait_for_each_other(database: str) -> None:
     """40 transactions that read before they write, eight at a time: none is refused."""
 
@@ -107,6 +121,31 @@ def test_writers_wait_for_each_other(database: str) -> None:
 
     asyncio.run(run())
     assert count(database) == 40
+
+
+def test_readers_do_not_wait_for_writers(tmp_path: Path) -> None:
+    """WAL lets them read; they must not wait for a connection either. PostgreSQL has no such queue."""
+    url = f"sqlite:///{tmp_path}/people.sqlite"
+    migrations.upgrade(url)
+
+    async def write(store: Store) -> None:
+        async with store.begin(write=True) as db:
+            await db.scalar(select(func.count()).select_from(Audit))
+
+    async def run() -> None:
+        store = Store(url)
+        lock = sqlite3.connect(tmp_path / "people.sqlite", isolation_level=None)
+        lock.execute("BEGIN IMMEDIATE")
+        writers = [asyncio.create_task(write(store)) for _ in range(12)]
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(5), store.begin(write=False) as db:
+            assert await db.scalar(select(func.count()).select_from(Audit)) == 0
+        assert not any(each.done() for each in writers)
+        lock.close()
+        await asyncio.gather(*writers)
+        await store.close()
+
+    asyncio.run(run())
 
 
 def test_the_audit_can_only_grow(database: str) -> None:

@@ -5,6 +5,7 @@ Both tests walk the tables of the code, so that a table that is added is covered
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import secrets
@@ -14,6 +15,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import JSON, DateTime, LargeBinary, String, Table, insert, select
 from sqlalchemy.orm import Session as Transaction
@@ -24,7 +26,7 @@ from pricepulse.accounts.tables import Account, Session
 from pricepulse.mail import post
 from pricepulse.store import Base
 from tests.drawings import PNG
-from tests.people import PASSWORD
+from tests.people import PASSWORD, People
 from tests.shops import Shops, seen
 
 TABLES = Base.metadata.tables
@@ -149,6 +151,41 @@ def test_the_export_is_everything_but_secrets(sold: Shops) -> None:
     again = sold.site.send("GET", "/users/me/export", access)
     entries = json.loads(zipfile.ZipFile(io.BytesIO(again.content)).read("audit.json"))
     assert "account.export" in {each["action"] for each in entries}
+
+
+def test_many_exports_at_once_are_answered(own_site: People) -> None:
+    """Each must give its connection back before it asks for another: there are few."""
+    own_site.registered()
+    headers = {"authorization": f"Bearer {own_site.signed_in()['access_token']}"}
+
+    async def run() -> list[int]:
+        transport = httpx.ASGITransport(own_site.app)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://a", timeout=60
+        ) as client:
+            address = "/api/v1/users/me/export"
+            answers = (client.get(address, headers=headers) for _ in range(20))
+            return [each.status_code for each in await asyncio.gather(*answers)]
+
+    with own_site.client.portal() as portal:
+        assert portal.call(run) == [200] * 20
+    assert own_site.audit().count("account.export") == 20
+
+
+def test_the_audit_in_it_has_an_end_and_what_changed_nothing_is_not_in_it(
+    own_site: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own_site.registered()
+    access = own_site.signed_in()["access_token"]
+    for number in range(12):
+        own_site.send("PATCH", "/users/me", access, name=f"Ann {number // 2}")
+        own_site.send("PATCH", "/users/me/settings", access, theme="dark")
+    assert own_site.audit().count("account.profile") == 6
+    assert own_site.audit().count("account.settings") == 1
+    monkeypatch.setattr("pricepulse.accounts.export.MOST_AUDIT", 4)
+    answer = own_site.send("GET", "/users/me/export", access)
+    entries = json.loads(zipfile.ZipFile(io.BytesIO(answer.content)).read("audit.json"))
+    assert [each["action"] for each in entries] == own_site.audit()[-5:-1]
 
 
 def everything(db: Transaction) -> dict[str, list[str]]:

@@ -129,6 +129,21 @@ def test_somebody_who_does_not_agree(door: People, own: OwnProvider) -> None:
         assert visit.come_back(back) == {"error": told}
 
 
+def test_answers_without_a_person_are_counted_and_not_audited(
+    door: People, own: OwnProvider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limited = msgspec.structs.replace(door.settings, sign_in_limit=1)
+    monkeypatch.setattr(door.app.state, "settings", limited)
+    statuses = []
+    for _ in range(7):
+        visit = Visit(door, "own")
+        state = query_of(visit.begin())["state"]
+        back = visit.open(f"/api/v1/auth/oauth/own/callback?error=server_error&state={state}")
+        statuses.append(back.status_code)
+    assert statuses == [303] * 5 + [429] * 2
+    assert "oauth.failed" not in door.audit()
+
+
 def test_the_issuer_beside_the_code(door: People, own: OwnProvider) -> None:
     """RFC 9207: against a provider that hands us another provider's code."""
     own.iss = "https://other.example"

@@ -7,6 +7,8 @@ import base64
 import hmac
 import json
 import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
 
@@ -17,9 +19,9 @@ from joserfc.jwk import OctKey, RSAKey
 from sqlalchemy import func, select, update
 
 from pricepulse.accounts.gate import LOOK_SECONDS
-from pricepulse.accounts.sessions import GRACE
-from pricepulse.accounts.tables import RefreshToken, Session, SigningKey, now
-from pricepulse.accounts.tokens import new_signing_key
+from pricepulse.accounts.sessions import GRACE, SOON
+from pricepulse.accounts.tables import Account, RefreshToken, Session, SigningKey, new_id, now
+from pricepulse.accounts.tokens import hashed, new_signing_key, new_token
 from pricepulse.store import Store
 from tests.command import until
 from tests.people import OTHER, PASSWORD, People, refused
@@ -145,6 +147,39 @@ def test_fifty_refreshes_at_once_are_one_family(site: People) -> None:
     assert site.post("/auth/refresh", refresh_token=following).status_code == 200
 
 
+def test_sign_out_and_refresh_at_once_do_not_block_each_other(site: People) -> None:
+    """Both lock the session first; in two orders PostgreSQL ends one of them after a second."""
+    site.registered()
+    tokens = [new_token("ppr_") for _ in range(30)]
+    with site.database.begin() as db:
+        account_id = db.scalars(select(Account.id)).one()
+        for token in tokens:
+            session = Session(id=new_id(), account_id=account_id, address="", agent="",
+                              expires_at=now() + timedelta(days=1))  # fmt: skip
+            db.add(session)
+            db.flush()
+            db.add(RefreshToken(hash=hashed(token), session_id=session.id))
+
+    async def at_once(token: str) -> list[int]:
+        transport = httpx.ASGITransport(site.app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            asked = [
+                client.post(f"/api/v1/auth/{each}", json={"refresh_token": token})
+                for each in ("refresh", "logout", "refresh")
+            ]
+            return [answer.status_code for answer in await asyncio.gather(*asked)]
+
+    began = time.monotonic()
+    with site.client.portal() as portal:
+        for token in tokens:
+            first, out, second = portal.call(at_once, token)
+            assert out == 204
+            assert {first, second} <= {200, 401}
+    assert time.monotonic() - began < 15
+    with site.database.begin(write=False) as db:
+        assert db.scalar(select(func.count()).select_from(Session)) == 0
+
+
 def test_a_lost_answer_locks_nobody_out(site: People) -> None:
     site.registered()
     token = site.signed_in()["refresh_token"]
@@ -251,3 +286,52 @@ def test_who_cannot_be_checked_does_not_get_in(own_site: People) -> None:
     assert "cannot be reached" in refused(a_second_later(), 503)["detail"]
     gate.store = there
     assert own_site.send("GET", "/users/me", access).status_code == 200
+
+
+def test_nor_does_who_is_waited_for_in_vain(
+    own_site: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database behind a route that is gone says nothing at all."""
+    own_site.registered()
+    access = own_site.signed_in()["access_token"]
+    gate = own_site.app.state["gate"]
+    monkeypatch.setattr(gate.looking, "seconds", 0.2)
+
+    @asynccontextmanager
+    async def silent(*, write: bool) -> AsyncIterator[None]:
+        await asyncio.sleep(3)
+        yield
+
+    there = gate.store.begin
+    monkeypatch.setattr(gate.store, "begin", silent)
+
+    def a_second_later() -> tuple[int, float]:
+        gate._read_at = float("-inf")
+        began = time.monotonic()
+        answer = own_site.client.get(
+            "/api/v1/users/me/api-keys", headers={"authorization": f"Bearer {access}"}
+        )
+        return answer.status_code, time.monotonic() - began
+
+    until(lambda: a_second_later()[0] == 503, "nobody gets in", 5)
+    # Nor does anybody wait for the same again.
+    assert sum(a_second_later()[1] for _ in range(10)) < 2
+    monkeypatch.setattr(gate.store, "begin", there)
+    until(lambda: a_second_later()[0] == 200, "it is there again", 10)
+
+
+def test_a_family_of_tokens_grows_slowly(site: People) -> None:
+    """Else whoever shows the first is a walk along all of them, with the write lock held."""
+    site.registered()
+    first = token = site.signed_in()["refresh_token"]
+    for _ in range(20):
+        answer = site.post("/auth/refresh", refresh_token=token)
+        assert answer.status_code == 200
+        token = answer.json()["refresh_token"]
+    with site.database.begin(write=False) as db:
+        assert (db.scalar(select(func.count()).select_from(RefreshToken)) or 0) <= 6
+    assert site.post("/auth/refresh", refresh_token=first).json()["refresh_token"] == token
+    earlier = {"issued_at": now() - SOON}
+    with site.database.begin() as db:
+        db.execute(update(RefreshToken).where(RefreshToken.used_at.is_(None)).values(earlier))
+    assert site.post("/auth/refresh", refresh_token=token).json()["refresh_token"] != token
