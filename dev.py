@@ -34,8 +34,9 @@ GATES = {
     "ruff check": ["ruff", "check", "."],
     "mypy": ["mypy"],
     "lint-imports": ["lint-imports", "--no-logo"],
-    # A file's tests share a server or a warehouse, so they stay in one process.
-    "pytest": ["pytest", "-n", "auto", "--dist", "loadfile"],
+    # A file's tests share a server or a warehouse, so they stay in one process. In their own order: by the
+    # number of tests the longest files, which have few, would come last, and one process wait for the other.
+    "pytest": ["pytest", "-n", "auto", "--dist", "loadfile", "--no-loadscope-reorder"],
 }
 
 
