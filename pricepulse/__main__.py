@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import socket
 import stat
 import sys
@@ -124,9 +125,12 @@ def prepare_people(settings: Settings) -> None:
 
     migrations.prepare(settings.database)
     if not has_admin(settings):
+        # Named where it is not what the command would take by itself, as in the demo.
+        is_usual = settings.data == Settings.from_env(os.environ).data
+        where = "" if is_usual else f" --data {shlex.quote(str(settings.data))}"
         click.echo(
-            "there is no admin yet: `pricepulse user create ADDRESS --role admin` makes one and asks "
-            "for a password",
+            f"there is no admin yet: `pricepulse user create ADDRESS --role admin{where}` makes one "
+            "and asks for a password",
             err=True,
         )
 

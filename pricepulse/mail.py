@@ -68,6 +68,11 @@ def post(
     db.add(Mail(id=secrets.token_hex(16), created_at=now, due_at=now, attempts=0, letter=sealed))
 
 
+def set_text(made: EmailMessage, said: str) -> None:
+    """As it is where it can be: in quoted-printable a link is cut, and nobody can copy it from a file."""
+    made.set_content(said, cte="7bit" if said.isascii() else "quoted-printable")
+
+
 def opened(mail: Mail, sealer: Sealer) -> Letter:
     return msgspec.json.decode(sealer.unseal("mail", mail.letter), type=Letter)
 
@@ -87,7 +92,7 @@ def message(mail: Mail, letter: Letter, settings: Settings) -> EmailMessage:
     domain = parseaddr(settings.mail_from)[1].partition("@")[2] or None
     made["Message-ID"] = f"<{mail.id}@{domain}>" if domain else make_msgid()
     made["Auto-Submitted"] = "auto-generated"  # RFC 3834: no out-of-office answers, please
-    made.set_content("\n\n".join(paragraphs) + "\n")
+    set_text(made, "\n\n".join(paragraphs) + "\n")
     html = TEMPLATES.get_template("layout.html").render(subject=subject, paragraphs=paragraphs)
     made.add_alternative(html, subtype="html")
     return made

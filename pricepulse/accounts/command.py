@@ -210,6 +210,9 @@ def _settings(data: str | None) -> Settings:
 
     settings = Settings.from_env(os.environ, data=data)
     log.configure(settings)
+    if not settings.data.exists():
+        # Not wrong before a first start, but mostly another folder than the server's.
+        click.echo(f"made {settings.data}: --data names another folder", err=True)
     migrations.prepare(settings.database)
     return settings
 

@@ -258,7 +258,9 @@ async def confirmed(
     hasher.check_line()
     guess = await throttle.guess(request, me.id)
     stored = me.password_hash
-    if stored:
+    if stored and not password:
+        right, told = False, "is needed again"
+    elif stored:
         right, told = await hasher.verify(stored, password), "is not the password of this account"
     else:
         right = await sessions.is_fresh(db, request.user.sid)
@@ -268,6 +270,9 @@ async def confirmed(
         await _not_confirmed(db, request, me, pointer, told)
     if code is not None and me.totp:
         sealer: Sealer = request.app.state["sealer"]
+        if not code:
+            told = "is needed: of the authenticator, or a recovery code"
+            await _not_confirmed(db, request, me, "/body/code", told)
         if not await totp.accept(db, sealer, me, code):
             await _not_confirmed(db, request, me, "/body/code", "is not, or no longer, good")
     return guess

@@ -30,7 +30,15 @@ from pricepulse.store import Db
 # 16 kB are enough for every body here: a megabyte of password is refused unread.
 FORM: dict[str, Any] = {"tags": ["accounts"], "request_max_body_size": 16 << 10}
 Email = Annotated[str, Meta(min_length=3, max_length=320, description="An address of mail.")]
-Password = Annotated[str, Meta(min_length=1, max_length=1024)]
+Password = Annotated[
+    str,
+    Meta(
+        min_length=1,
+        max_length=1024,
+        description="A new one: 15 to 128 characters, or 8 for an account with a second factor, and "
+        "none that is known to be common.",
+    ),
+]
 Opaque = Annotated[str, Meta(min_length=1, max_length=256, description="As it was given.")]
 
 
