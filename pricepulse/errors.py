@@ -113,8 +113,7 @@ class UnknownParameterError(BadRequestError):
 
 
 class UnauthorizedError(PricePulseError):
-    """Send an access token, or where keys are taken an API key, as `Authorization: Bearer …`; or what was sent
-    to sign in is wrong."""
+    """Send an access token, or where keys are taken an API key, as `Authorization: Bearer …`."""
 
     status, type, title = 401, "unauthorized", "A valid token or key is needed"
 
@@ -122,6 +121,12 @@ class UnauthorizedError(PricePulseError):
         """`error`: the word of RFC 6750, 3.1, where a token was sent."""
         told = f', error="{error}"' if error else ""
         super().__init__(detail, headers={"WWW-Authenticate": f'Bearer realm="pricepulse"{told}'})
+
+
+class SignInError(UnauthorizedError):
+    """What was sent to sign in is wrong: the address, the password or the code, and which is not said."""
+
+    type, title = "sign-in-refused", "The sign-in was refused"
 
 
 class SecondFactorError(UnauthorizedError):
@@ -243,6 +248,7 @@ KINDS: tuple[type[PricePulseError], ...] = (
     UnknownParameterError,
     NoDataYetError,
     SecondFactorError,
+    SignInError,
     NotLinkedError,
     *OURS.values(),
 )

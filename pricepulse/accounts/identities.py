@@ -31,7 +31,7 @@ from pricepulse.errors import (
     NotLinkedError,
     PricePulseError,
     SecondFactorError,
-    UnauthorizedError,
+    SignInError,
     UnprocessableError,
 )
 from pricepulse.mail import post as post_mail
@@ -122,7 +122,7 @@ async def _admit(
         raise SecondFactorError("the account has a second factor: send its code as `second_factor`")
     if not await totp.accept(db, request.app.state["sealer"], account, code):
         told = "the code of the second factor is wrong; sign in again"
-        await _refuse(db, request, row, account, UnauthorizedError(told))
+        await _refuse(db, request, row, account, SignInError(told))
 
 
 async def _refuse(

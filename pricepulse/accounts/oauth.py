@@ -26,7 +26,7 @@ from pricepulse.accounts.sessions import Tokens
 from pricepulse.accounts.signin import FORM, Opaque
 from pricepulse.accounts.tables import OAuthReturn
 from pricepulse.contract import END
-from pricepulse.errors import NotFoundError, UnauthorizedError, told_as
+from pricepulse.errors import NotFoundError, SignInError, told_as
 from pricepulse.settings import Settings
 from pricepulse.store import Db
 
@@ -177,7 +177,7 @@ async def _taken(
 ) -> tuple[OAuthReturn, Brought]:
     taken = await oauth_state.take(db, request.app.state["sealer"], data.code, data.verifier)
     if taken is None or taken[1].account_id:
-        raise UnauthorizedError("the code is not, or no longer, good; sign in again")
+        raise SignInError("the code is not, or no longer, good; sign in again")
     return taken
 
 

@@ -21,6 +21,7 @@ from pricepulse.accounts.tables import Account, RefreshToken, Session
 from pricepulse.accounts.tokens import hashed
 from pricepulse.errors import (
     SecondFactorError,
+    SignInError,
     UnauthorizedError,
     UnavailableError,
     UnprocessableError,
@@ -110,8 +111,8 @@ async def logout(request: Request[Any, Any, Any], data: JSONBody[Refresh], db: D
     Its access tokens are refused within a second. A token that is none is no error: it is as ended as
     it can be."""
     token = await db.get(RefreshToken, hashed(data.refresh_token))
-    if token is not None:
-        session = await db.get_one(Session, token.session_id)
+    # Two sign-outs at once: the session of the slower one is gone.
+    if token is not None and (session := await db.get(Session, token.session_id)) is not None:
         target = f"session:{session.id}"
         audit.record(db, "session.end", target, request=request, actor=session.account_id)
         await sessions.end(db, Session.id == session.id)
@@ -148,7 +149,7 @@ async def _refuse(db: AsyncSession, request: Request[Any, Any, Any], account_id:
     target = f"account:{account_id}" if account_id else ""
     audit.record(db, "session.refused", target, request=request)
     await db.commit()
-    raise UnauthorizedError("address, password or code is wrong")
+    raise SignInError("address, password or code is wrong")
 
 
 ROUTES = (login, refresh, logout)

@@ -155,7 +155,8 @@ def test_a_second_factor_is_asked_for_and_each_code_is_good_once(site: People) -
 
     told = refused(site.post("/auth/login", email="ann@example.org", password=PASSWORD), 401)
     assert told["type"] == "/problems/second-factor-required"
-    refused(site.post("/auth/login", email="ann@example.org", password="wrong" * 4), 401)
+    told = refused(site.post("/auth/login", email="ann@example.org", password="wrong" * 4), 401)
+    assert told["type"] == "/problems/sign-in-refused"
     current = code(secret)
     site.signed_in(code=current)
     body = {"email": "ann@example.org", "password": PASSWORD}
