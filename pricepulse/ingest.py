@@ -14,8 +14,11 @@ from litestar.datastructures import State
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
 from litestar.params import FromPath, HeaderParameter
+from msgspec import Meta
 
 from pricepulse.access import Role, Scope, may
+from pricepulse.accounts.keys import KnownKey
+from pricepulse.accounts.tokens import Claims
 from pricepulse.answer import Json
 from pricepulse.catalog import plain
 from pricepulse.contract import Cursor, Limit
@@ -52,6 +55,14 @@ REFUSALS: dict[str, type[PricePulseError]] = {
 }
 
 
+Source = Annotated[
+    str,
+    Meta(
+        description="The name of the file that was read, or `http` and the key or account that sent it."
+    ),
+]
+
+
 @dataclass
 class Upload(Operation):
     """The body is a file in one of FORMATS; Litestar cannot read that from a stream's handler."""
@@ -70,7 +81,7 @@ class Batch(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     received_at: datetime
     content_hash: str
-    source: str
+    source: Source
     rows: int
     accepted: int
     rejected: int
@@ -197,7 +208,8 @@ async def ingest_observations(
     intake: Intake = request.app.state["intake"]
     try:
         await _receive(request, descriptor, settings.max_upload_bytes)
-        taken = await intake.append(path, FORMATS[kind], "http", idempotency_key)
+        source = f"http {_sender(request)}".rstrip()
+        taken = await intake.append(path, FORMATS[kind], source, idempotency_key)
     finally:
         await asyncio.to_thread(path.unlink, missing_ok=True)
     answer = _batch(taken, "stored", 0)
@@ -270,6 +282,16 @@ def list_suspects(
         for row in items
     ]
     return SuspectPage(items=found, next_cursor=after)
+
+
+def _sender(request: Request[Any, Any, Any]) -> str:
+    """Who delivers, for the ledger: whose price it was, if it turns out to be wrong."""
+    match request.user:
+        case KnownKey() as key:
+            return f"key:{key.id}"
+        case Claims() as claims:
+            return f"account:{claims.sub}"
+    return ""  # the server's own key
 
 
 async def _lake(state: State) -> Lake:

@@ -22,6 +22,7 @@ from pricepulse.accounts.api_keys import MOST
 from pricepulse.accounts.tables import Account, ApiKey, now
 from pricepulse.accounts.tokens import BadToken
 from pricepulse.audit import Audit
+from pricepulse.store import Database
 from tests.command import run, serving, until
 from tests.intake import BATCHES, CSV, OBSERVATIONS, csv, row
 from tests.people import OTHER, PASSWORD, People, refused
@@ -316,6 +317,9 @@ def test_a_key_from_the_command_takes_in_data_in_every_worker(tmp_path: Path) ->
             base + OBSERVATIONS, content=body, headers=head | {"content-type": CSV}, trust_env=False
         )
         assert answer.status_code == 201, answer.text
+        # Whose it was, if a price turns out to be wrong.
+        with Database(f"sqlite:///{data / 'people.sqlite'}").begin(write=False) as db:
+            assert answer.json()["source"] == f"http key:{db.scalar(select(ApiKey.id))}"
 
         def statuses() -> set[int]:
             # Connections of their own, so that either worker may take them.

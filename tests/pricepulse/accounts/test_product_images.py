@@ -21,7 +21,7 @@ from pricepulse.accounts.tables import Account
 from pricepulse.audit import Audit
 from tests.command import csv, serving, until
 from tests.drawings import CANARY, JPEG, PNG, REFUSED, WEBP, picture, turned_and_talkative
-from tests.people import People, refused
+from tests.people import PASSWORD, People, refused
 from tests.shops import Shops, seen
 from warehouse import images
 
@@ -209,8 +209,12 @@ def test_who_may_and_what_the_audit_says(market: Shops) -> None:
     assert files(market.site) == []
     operator, admin = signed_in_as(market, "operator"), signed_in_as(market, "admin")
     post = market.site.post
-    key = post("/users/me/api-keys", operator, name="feed", scopes=["ingest"]).json()
-    reading = post("/users/me/api-keys", admin, name="r", scopes=["read", "sql", "admin"]).json()
+    key = post(
+        "/users/me/api-keys", operator, name="feed", scopes=["ingest"], password=PASSWORD
+    ).json()
+    reading = post(
+        "/users/me/api-keys", admin, name="r", scopes=["read", "sql", "admin"], password=PASSWORD
+    ).json()
     refused(put(market, reading["key"], product), 403)
     digests = [
         given(put(market, token, f"00{product}"[-19:] if token == admin else product, picture(size=size))).rpartition("/")[2]
