@@ -49,4 +49,5 @@ def sweep(database: Database, sealer: Sealer, now: datetime) -> str:
         elif keys and keys[0].created_at < now - KEY_OVERLAP:
             for old in keys[1:]:
                 db.delete(old)
+    database.checkpoint()
     return f"{sessions} sessions and {links} links had expired"

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import asynccontextmanager, contextmanager, suppress
+from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -158,6 +158,13 @@ class Database:
         with Session(bind, expire_on_commit=False) as session:
             yield session
             session.commit()
+
+    def checkpoint(self) -> None:
+        """On SQLite empty the write-ahead log, in which what was deleted is legible until then. Where
+        somebody reads at that moment, the next time does it."""
+        if self.engine.dialect.name == "sqlite":
+            with closing(self.engine.raw_connection()) as connection:
+                connection.cursor().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         self.engine.dispose()

@@ -17,6 +17,8 @@ import click
 from pricepulse.settings import Settings, SettingsError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from sqlalchemy.ext.asyncio import AsyncSession
 
     from pricepulse.accounts.tables import Account
@@ -31,7 +33,30 @@ data_flag = click.option(
 
 @click.group()
 def user() -> None:
-    """Accounts: create, role, disable, enable, reset, and keys for programs."""
+    """Accounts: list, create, role, disable, enable, reset, delete, and keys for programs."""
+
+
+@user.command("list")
+@data_flag
+def list_accounts(data: str | None) -> None:
+    """Print each account: address, role, since when, when it was last used, and what is special about it;
+    between tabs, oldest first."""
+    from sqlalchemy import func, select
+
+    from pricepulse.accounts.tables import Account, Session
+
+    async def work(db: AsyncSession) -> list[str]:
+        used = func.max(Session.last_used_at)
+        query = select(Account, used).outerjoin(Session).group_by(Account.id)
+        return [
+            "\t".join(
+                (each.email, each.role, f"{each.created_at:%Y-%m-%d}", _day(last), _special(each))
+            )
+            for each, last in await db.execute(query.order_by(Account.created_at))
+        ]
+
+    for line in _run(_settings(data), work):
+        click.echo(line)
 
 
 @user.command()
@@ -189,6 +214,33 @@ def key(email: str, scopes: tuple[str, ...], name: str, days: int | None, data: 
     click.echo(_run(settings, work))
 
 
+@user.command()
+@data_flag
+@click.option("--yes", is_flag=True, help="do not ask")
+@click.argument("email")
+def delete(email: str, yes: bool, data: str | None) -> None:
+    """Delete the account of EMAIL and all that is held about it, for good: what its owner can do, too."""
+    from pricepulse.accounts.deletion import remove
+    from pricepulse.sealing import sealer
+    from pricepulse.store import Store
+
+    settings = _settings(data)
+    if not yes:
+        click.confirm(f"Delete {email} and all that is held about it?", abort=True)
+
+    async def work(db: AsyncSession) -> None:
+        account = await _found(db, email)
+        store = Store(settings.database)
+        try:
+            await remove(db, store, sealer(settings), settings, account)
+        finally:
+            await store.close()
+        _record(db, "account.delete", account)
+
+    _run(settings, work)
+    click.echo(f"{email} is deleted")
+
+
 def has_admin(settings: Settings) -> bool:
     """Whether somebody may do everything."""
     from sqlalchemy import select
@@ -237,6 +289,21 @@ def _asked_password() -> str:
         given: str = click.prompt("Password", hide_input=True, confirmation_prompt=True)
         return given
     return sys.stdin.readline().rstrip("\r\n")
+
+
+def _day(at: datetime | None) -> str:
+    return f"{at:%Y-%m-%d}" if at else "-"
+
+
+def _special(account: Account) -> str:
+    return " ".join(
+        word
+        for word, holds in (
+            ("disabled", account.disabled_at), ("second-factor", account.totp),
+            ("no-password", not account.password_hash),
+        )
+        if holds
+    )  # fmt: skip
 
 
 async def _find(db: AsyncSession, key: str) -> Account | None:

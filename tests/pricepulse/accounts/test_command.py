@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 
 import httpx
@@ -47,8 +48,17 @@ def test_an_admin_is_made_and_changed_beside_two_workers(tmp_path: Path) -> None
         assert client.post("/api/v1/auth/reset-password", json=body).status_code == 204
         assert signed_in(client).status_code == 401
         assert signed_in(client, OTHER).status_code == 200
+        listed = run(data, "user", "list").stdout.split("\t")
+        assert listed[:2] == [ROOT, "operator"]
+        assert listed[2] == listed[3] == f"{datetime.now(UTC):%Y-%m-%d}"
+        assert listed[4] == "\n"
         outbox = until(lambda: list((data / "outbox").glob("*.eml")), "the mail is written")
         assert b"password of your account was changed" in outbox[0].read_bytes()
+        assert run(data, "user", "delete", ROOT).returncode == 1  # nobody says yes
+        assert run(data, "user", "delete", ROOT, "--yes").stdout == f"{ROOT} is deleted\n"
+        assert list((data / "outbox").glob("*.eml")) == []
+        assert signed_in(client, OTHER).status_code == 401
+        assert run(data, "user", "list").stdout == ""
     said = log.read_text()
     assert PASSWORD not in said
     assert OTHER not in said
