@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -30,6 +31,7 @@ class Canaries:
         self.site = site
         self.secrets: dict[str, str] = {"address": ANN, "first": FIRST, "second": SECOND}
         self.seen: list[tuple[str, set[str]]] = []
+        self.asked: set[str] = set()
 
     def ask(
         self,
@@ -41,6 +43,7 @@ class Canaries:
         due: tuple[str, ...] = (),
         **body: Any,
     ) -> httpx.Response:
+        self.asked.add(f"{method} {address}")
         answer = self.site.send(method, address, token, **body)
         return self.keep(answer, *due)
 
@@ -126,6 +129,12 @@ def wrong(found: Canaries, access: str) -> None:
     ask("DELETE", "/users/me", access, password=secret("not mine"), code=secret("code"))
     ask("POST", "/users/me/totp", access, password=secret("totp password"))
     ask("PUT", "/users/me/totp", access, code=secret("totp code"))
+    ask("DELETE", "/users/me/totp", access, password=secret("to end totp"), code=secret("to end"))
+    ask("POST", "/auth/oauth/exchange", code=secret("exchange"), code_verifier=secret("verifier"))
+    mine = "/users/me/identities/dev"
+    ask("POST", mine, access, password=secret("to link"), code=secret("code to link"))
+    ask("PUT", mine, access, code=secret("linked"), linking=secret("linking"))
+    ask("DELETE", mine, access, password=secret("to unlink"), code=secret("code to unlink"))
     ask("GET", "/users/me", keys.PREFIX + secret("key"))
     found.secrets["never"] = never = keys.new_key()[1]
     ask("GET", "/users/me", never)
@@ -173,6 +182,20 @@ def broken(found: Canaries) -> None:
     assert answer.status_code in {500, 503}
 
 
+def taking_secrets(document: Any) -> set[str]:
+    """`METHOD address` of all operations whose body has a field for a secret, by the OpenAPI document."""
+    schemas = document["components"]["schemas"]
+    found = set()
+    for path, item in document["paths"].items():
+        for method, operation in item.items():
+            body = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            name = body.get("schema", {}).get("$ref", "").rpartition("/")[2]
+            fields = " ".join(schemas.get(name, {}).get("properties", ()))
+            if re.search("password|code|token|secret|verifier|linking", fields):
+                found.add(f"{method.upper()} {path.removeprefix('/api/v1')}")
+    return found
+
+
 def stored(site: People) -> Iterator[tuple[str, str]]:
     """(table, row) of everything that the database holds."""
     there = inspect(site.database.engine).get_table_names()
@@ -194,6 +217,9 @@ def test_no_secret_is_anywhere_but_where_it_is_due(
     broken(canaries)
     secrets = canaries.secrets
     assert len(secrets) > 60
+    document = canaries.site.client.get("/api/v1/openapi.json").json()
+    asked = {each.replace("/dev", "/{provider}") for each in canaries.asked}
+    assert taking_secrets(document) - asked == set()
     for text, due in canaries.seen:
         assert [n for n, value in secrets.items() if value in text and n not in due] == [], text
     lines = log.JsonLines(), log.Text()
