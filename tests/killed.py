@@ -60,9 +60,12 @@ def give_picture(folder: Path, lake: Lake, draw: random.Random) -> None:
     if current_tag(folder) is None:
         return
     products = Pipeline.reading(folder)
-    ((product,),) = products.query(
+    found = products.query(
         "SELECT product_id FROM product ORDER BY hash(product_id + ?) LIMIT 1", draw.randrange(1000)
     )
+    if not found:
+        return  # a build before the first batch
+    ((product,),) = found
     digest = None
     if draw.random() < 0.8:
         content = draw.randbytes(20_000)

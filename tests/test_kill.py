@@ -11,7 +11,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,8 @@ class Victims:
     """Workers in one data folder, one at a time, and how many batches they acknowledged.
 
     `crashed`: once in some 10,000 steps DuckDB 1.5.5 ends the process by itself (SIGSEGV, in the
-    destructor of a LogicalType). To the data that is a death like any other; twice in a run is not."""
+    destructor of a LogicalType), also while its end is on the way. To the data that is a death like any
+    other; twice in a run is not."""
 
     folder: Path
     nursery: subprocess.Popen[str]
@@ -77,17 +78,25 @@ class Victims:
         if self.draw.random() > 1 / 6:
             for _ in range(self.draw.randint(1, 4)):
                 told, lasts = self.line(), (time.monotonic() - started) * 1.2
-                if told == f"ended {-signal.SIGSEGV}" and not self.crashed:
-                    self.crashed += 1
-                    print("a worker crashed by itself")
+                if self._crashed(told):
                     return
                 assert not told.startswith("ended"), f"the worker failed, see its traceback: {told}"
                 started = time.monotonic()
         time.sleep(self.draw.uniform(0, lasts))  # the moment to die, not a thing to wait for
-        os.kill(worker, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(worker, signal.SIGKILL)
         while not (told := self.line()).startswith("ended"):
             pass
-        assert told == f"ended {-signal.SIGKILL}", f"the worker failed, see its traceback: {told}"
+        assert self._crashed(told) or told == f"ended {-signal.SIGKILL}", (
+            f"the worker failed, see its traceback: {told}"
+        )
+
+    def _crashed(self, told: str) -> bool:
+        if told != f"ended {-signal.SIGSEGV}" or self.crashed:
+            return False
+        self.crashed += 1
+        print("a worker crashed by itself")
+        return True
 
     def _pid(self) -> int:
         word, pid = self.line().split()
