@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
+import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager, closing, contextmanager, suppress
 from datetime import UTC, datetime
@@ -177,7 +179,10 @@ def _make_private(url: str) -> None:
         return
     path = Path(url.removeprefix("sqlite:///"))
     with suppress(FileNotFoundError):  # the folder comes later
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Only a new file is opened: to close one takes SQLite's locks of it from this process, and then
+        # another that ends removes the WAL under us.
+        with suppress(FileExistsError):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
         for each in (path, Path(f"{path}-wal"), Path(f"{path}-shm")):
             with suppress(FileNotFoundError):
                 each.chmod(0o600)
@@ -224,7 +229,8 @@ def _prepare(engine: Engine, *, foreign_keys: bool = True) -> None:
         # registration or sign-out must not be undone by one.
         # secure_delete: else what was deleted stays legible in the file's free pages.
         keys = f"foreign_keys={int(foreign_keys)}"
-        for pragma in ("journal_mode=WAL", "synchronous=FULL", "secure_delete=ON", keys):
+        _begin_wal(cursor)
+        for pragma in ("synchronous=FULL", "secure_delete=ON", keys):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
@@ -232,6 +238,20 @@ def _prepare(engine: Engine, *, foreign_keys: bool = True) -> None:
     def begin(connection: Any) -> None:
         mode = connection.get_execution_options().get("begin", "DEFERRED")
         connection.exec_driver_sql(f"BEGIN {mode}")
+
+
+def _begin_wal(cursor: Any) -> None:
+    """Of several that open a new file at once one changes it, and for that lock alone SQLite does not wait."""
+    until = time.monotonic() + BUSY_SECONDS
+    while True:
+        try:
+            cursor.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
+        else:
+            return
 
 
 def insert(db: AsyncSession, table: type[Base]) -> postgresql.Insert | sqlite.Insert:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
@@ -189,6 +191,31 @@ async def broken(db: Db) -> str:
     """Its commit fails: the database refuses what is only sent with it."""
     db.add(Audit(at=datetime.now(UTC), actor=None, action="", target="", address="", request_id="", detail={}))  # fmt: skip
     return "kept"
+
+
+LOCK = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as file:
+    # SQLite's SHARED lock (its os.h): whoever has the database open holds one of these bytes.
+    fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB, 510, 0x40000002)
+"""
+
+
+def test_another_look_at_the_file_takes_no_locks_from_who_has_it_open(tmp_path: Path) -> None:
+    """POSIX drops all locks of a process when it closes any descriptor of the file: then another process that ends
+    takes itself for the last one and removes the WAL under us (sqlite.org/howtocorrupt.html, 2.2)."""
+    url = f"sqlite:///{tmp_path}/a.sqlite"
+    migrations.upgrade(url)
+    database = Database(url)
+    with database.begin() as db:
+        db.scalar(select(func.count()).select_from(Audit))
+    Database(url).close()
+    asyncio.run(Store(url).close())
+    command = [sys.executable, "-c", LOCK, str(tmp_path / "a.sqlite")]
+    tried = subprocess.run(command, capture_output=True, text=True)
+    database.close()
+    assert "BlockingIOError" in tried.stderr, "nothing is locked"
+    assert subprocess.run(command, capture_output=True).returncode == 0
 
 
 @pytest.fixture
