@@ -125,8 +125,8 @@ def prepare_people(settings: Settings) -> None:
 
     migrations.prepare(settings.database)
     if not has_admin(settings):
-        # Named where it is not what the command would take by itself, as in the demo.
-        is_usual = settings.data == Settings.from_env(os.environ).data
+        # Named where it is not the usual one, as in the demo.
+        is_usual = settings.data == Settings.from_env({}).data
         where = "" if is_usual else f" --data {shlex.quote(str(settings.data))}"
         click.echo(
             f"there is no admin yet: `pricepulse user create ADDRESS --role admin{where}` makes one "

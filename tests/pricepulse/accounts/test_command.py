@@ -23,7 +23,7 @@ def test_an_admin_is_made_and_changed_beside_two_workers(tmp_path: Path) -> None
     with serving(data, "--workers", 2, log=log) as server:
         client = server.client
         client.headers.pop("authorization")
-        assert "pricepulse user create ADDRESS --role admin" in log.read_text()
+        assert f"`pricepulse user create ADDRESS --role admin --data {data}`" in log.read_text()
         made = run(data, "user", "create", ROOT, "--role", "admin", stdin=PASSWORD.encode())
         assert (made.returncode, made.stderr) == (0, "")
         tokens = signed_in(client).json()
