@@ -266,7 +266,7 @@ def test_schemathesis_finds_nothing(tmp_path: Path, real_ids: bool) -> None:
         ann, bob = (signed_in(served, tmp_path / "data", name) for name in ("ann", "bob"))
         said = CONFIG.format(key=KEY, ann=ann, bob=bob)
         paths = served.get("/openapi.json")["paths"]
-        flags = ["--checks", CHECKS, "--seed", "1", "--continue-on-failure", "--max-examples", "20"]
+        flags = ["--checks", CHECKS, "--seed", "1", "--continue-on-failure", "--max-examples", "10"]
         flags += ["--phases", "examples,coverage,fuzzing"]
         if real_ids:
             known = ids_of(served)
